@@ -1,0 +1,51 @@
+//! Every bound of tidings, in one place, with the reason for its number.
+//!
+//! Owns: numbers. Does not know: who checks them.
+//! Flow: read by the parsers of this crate and by the settings of the outer ones.
+
+/// A channel name, in bytes. It has to fit a query string a hundred times over.
+pub const CHANNEL_BYTES_MAX: usize = 255;
+/// An event type, in bytes.
+pub const EVENT_NAME_BYTES_MAX: usize = 64;
+/// A conflation key, in bytes.
+pub const KEY_BYTES_MAX: usize = 128;
+/// An idempotency key, in bytes, as in the IETF draft's examples with room for a prefix.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// An event id. Browsers echo it in a header; above 128 bytes the fetch standard would ask for a preflight.
+pub const EVENT_ID_BYTES_MAX: usize = 40;
+/// An epoch's name, in bytes.
+pub const EPOCH_BYTES_MAX: usize = 12;
+/// The data of one event, in bytes of JSON or text.
+pub const DATA_BYTES_MAX: usize = 256 * 1024;
+/// The body of an ordinary request.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// The body of an NDJSON batch.
+pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Lines in an NDJSON batch; also the most events that one append may hold.
+pub const BATCH_EVENTS_MAX: usize = 1_000;
+/// Channels that one stream may name.
+pub const STREAM_CHANNELS_MAX: usize = 100;
+/// Channels that one publish may name.
+pub const PUBLISH_CHANNELS_MAX: usize = 1_000;
+/// Events in one slice of catching up.
+pub const SLICE_EVENTS_MAX: usize = 256;
+/// Bytes in one slice of catching up; a single larger event is a slice of its own.
+pub const SLICE_BYTES_MAX: usize = 64 * 1024;
+/// Slices of all connections that are being read or wait for their socket.
+pub const SLICES_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// `retry:` is never below this: Firefox clamps there, and others would hammer the server.
+pub const RETRY_MS_MIN: u32 = 500;
+/// How long an idempotency key is remembered, in milliseconds: 24 h.
+pub const IDEMPOTENCY_MS: u64 = 24 * 60 * 60 * 1000;
+/// How many idempotency keys are remembered at once; beyond, keyed publishes are refused rather than a key forgotten.
+pub const IDEMPOTENCY_KEYS_MAX: usize = 2_000_000;
+/// What a client may pipeline behind a stream request before its connection is closed.
+pub const PIPELINED_BYTES_MAX: usize = 64 * 1024;
+/// Runs (epochs) whose ids stay valid. The oldest is dropped first, and its ids then get a reset.
+pub const EPOCHS_MAX: usize = 4_096;
+
+const _: () = assert!(PUBLISH_CHANNELS_MAX <= BATCH_EVENTS_MAX);
+const _: () = assert!(DATA_BYTES_MAX < BODY_BYTES_MAX && BODY_BYTES_MAX < BATCH_BYTES_MAX);
+const _: () = assert!(SLICE_BYTES_MAX <= SLICES_BYTES_MAX);
+// `<epoch>-<seq>~s`: a u64 has at most 20 digits.
+const _: () = assert!(EPOCH_BYTES_MAX + 1 + 20 + 2 <= EVENT_ID_BYTES_MAX);
