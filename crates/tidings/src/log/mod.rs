@@ -7,6 +7,8 @@
 //! The seam is the [`Log`] trait. It is blocking: one writer thread appends, a few reader threads read. Engines that
 //! live elsewhere (Redis Streams, NATS JetStream) wait on those threads, not on the delivery shards.
 
+pub mod memory;
+
 use std::fmt;
 use std::path::PathBuf;
 
