@@ -17,6 +17,8 @@ pub mod id;
 
 pub mod event;
 
+pub mod resume;
+
 pub mod wire;
 
 pub use event::{Payload, PayloadError};

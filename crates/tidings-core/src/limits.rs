@@ -27,6 +27,8 @@ pub const BATCH_EVENTS_MAX: usize = 1_000;
 pub const STREAM_CHANNELS_MAX: usize = 100;
 /// Channels that one publish may name.
 pub const PUBLISH_CHANNELS_MAX: usize = 1_000;
+/// The most that `from=last:N` may ask for: what retention keeps of one channel by default.
+pub const FROM_LAST_MAX: usize = 10_000;
 /// Events in one slice of catching up.
 pub const SLICE_EVENTS_MAX: usize = 256;
 /// Bytes in one slice of catching up; a single larger event is a slice of its own.
