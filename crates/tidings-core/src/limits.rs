@@ -17,6 +17,8 @@ pub const EVENT_ID_BYTES_MAX: usize = 40;
 pub const EPOCH_BYTES_MAX: usize = 12;
 /// The data of one event, in bytes of JSON or text.
 pub const DATA_BYTES_MAX: usize = 256 * 1024;
+/// What a reader of streams allows an event to be: the envelope may spell each byte of text as `\u00XX`.
+pub const EVENT_PARSE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The body of an ordinary request.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// The body of an NDJSON batch.
@@ -48,6 +50,7 @@ pub const EPOCHS_MAX: usize = 4_096;
 
 const _: () = assert!(PUBLISH_CHANNELS_MAX <= BATCH_EVENTS_MAX);
 const _: () = assert!(DATA_BYTES_MAX < BODY_BYTES_MAX && BODY_BYTES_MAX < BATCH_BYTES_MAX);
+const _: () = assert!(6 * DATA_BYTES_MAX < EVENT_PARSE_BYTES_MAX);
 const _: () = assert!(SLICE_BYTES_MAX <= SLICES_BYTES_MAX);
 // `<epoch>-<seq>~s`: a u64 has at most 20 digits.
 const _: () = assert!(EPOCH_BYTES_MAX + 1 + 20 + 2 <= EVENT_ID_BYTES_MAX);

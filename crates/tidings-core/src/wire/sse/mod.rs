@@ -4,3 +4,5 @@
 //! Flow: payload → body (before the commit) → frame (when the sequence is known) → parser.
 
 pub mod encode;
+
+pub mod parse;
