@@ -21,6 +21,9 @@ pub mod resume;
 
 pub mod wire;
 
+#[cfg(test)]
+mod fixtures;
+
 pub use event::{Payload, PayloadError};
 pub use id::{Epoch, Epochs, EventId, Seq, Standing};
 pub use name::{ChannelName, EventName, Key, NameError};

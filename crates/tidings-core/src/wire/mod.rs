@@ -4,3 +4,5 @@
 //! Flow: payload → `sse::encode` → … → `sse::parse` → payload.
 
 pub mod sse;
+
+pub mod problem;

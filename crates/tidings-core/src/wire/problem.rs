@@ -1,0 +1,115 @@
+//! Problems: the stable codes of answers that are not what the caller asked for.
+//!
+//! Owns: every code with its status and title, as `spec/fixtures/errors.json` declares them. Does not know: who answers.
+//! Flow: an error's `code()` → `Code` → the status and the `application/problem+json` body of an answer.
+
+use core::fmt;
+
+macro_rules! codes {
+    ($($name:ident = $code:literal, $status:literal, $title:literal;)*) => {
+        /// A stable code. Clients branch on it; it never changes its meaning.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Code {
+            $(#[doc = $title] $name,)*
+        }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The code as it stands in a body.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// The status of an answer with this code.
+            #[must_use]
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$name => $status,)* }
+            }
+
+            /// What the code means, in English.
+            #[must_use]
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$name => $title,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    ChannelNameInvalid = "channel_name_invalid", 400, "The channel name is not valid";
+    EventNameInvalid = "event_name_invalid", 400, "The event type is not valid";
+    KeyInvalid = "key_invalid", 400, "The conflation key is not valid";
+    ChannelReserved = "channel_reserved", 403, "The channel is written by the server only";
+    EventReserved = "event_reserved", 422, "The event type is fired by browsers or by the server";
+    JsonInvalid = "json_invalid", 400, "The body is not valid JSON";
+    FieldMissing = "field_missing", 400, "A required field is missing";
+    FieldInvalid = "field_invalid", 400, "A field has a value that is not allowed";
+    FieldUnknown = "field_unknown", 400, "A field is not known";
+    QueryInvalid = "query_invalid", 400, "A query parameter is not valid";
+    ChannelsMissing = "channels_missing", 400, "No channel is named";
+    ChannelsTooMany = "channels_too_many", 400, "Too many channels are named";
+    FromInvalid = "from_invalid", 400, "The starting position is not valid";
+    AfterInvalid = "after_invalid", 400, "The position to read from is not valid";
+    LimitInvalid = "limit_invalid", 400, "The limit is not valid";
+    SubjectInvalid = "subject_invalid", 400, "The subject is not valid";
+    DataConflict = "data_conflict", 400, "An event has either data or text";
+    EphemeralConflict = "ephemeral_conflict", 400, "An ephemeral event has no final, key, ttl_ms or idempotency key";
+    FinalConflict = "final_conflict", 400, "A final event has no key or ttl_ms";
+    IdempotencyKeyInvalid = "idempotency_key_invalid", 400, "The idempotency key is not valid";
+    IdempotencyHeaderOnBatch = "idempotency_header_on_batch", 400, "In a batch, idempotency keys stand in the lines";
+    OriginNotAllowed = "origin_not_allowed", 403, "The origin is not allowed";
+    NotFound = "not_found", 404, "There is nothing here";
+    ConnectionNotFound = "connection_not_found", 404, "There is no such connection";
+    MethodNotAllowed = "method_not_allowed", 405, "The method is not allowed here";
+    RequestTimeout = "request_timeout", 408, "The request did not arrive in time";
+    DataTooLarge = "data_too_large", 413, "The data of an event is too large";
+    BodyTooLarge = "body_too_large", 413, "The body is too large";
+    BatchTooLarge = "batch_too_large", 413, "The batch is too large or has too many lines";
+    MediaTypeUnsupported = "media_type_unsupported", 415, "The content type is not supported";
+    Misdirected = "misdirected", 421, "The host is not one of this server's";
+    ChannelFinished = "channel_finished", 409, "The channel is finished";
+    IdempotencyKeyReused = "idempotency_key_reused", 422, "The idempotency key was used with another body";
+    StreamsTooMany = "streams_too_many", 429, "Too many streams are open";
+    IdempotencyKeysFull = "idempotency_keys_full", 503, "Too many idempotency keys are remembered";
+    Overloaded = "overloaded", 503, "The server is overloaded";
+    Draining = "draining", 503, "The server is about to stop";
+    OutcomeUnknown = "outcome_unknown", 503, "Whether the request took effect is not known";
+    LogPoisoned = "log_poisoned", 503, "The log accepts nothing until the server is restarted";
+    LogUnreadable = "log_unreadable", 503, "The log could not be read";
+    DiskFull = "disk_full", 507, "There is not enough free space on the disk";
+    Internal = "internal", 500, "Something went wrong inside the server";
+    JobIdInvalid = "job_id_invalid", 400, "The job id is not valid";
+    JobTypeInvalid = "job_type_invalid", 400, "The job type is not valid";
+    ProgressInvalid = "progress_invalid", 400, "The progress is not valid";
+    JobNotFound = "job_not_found", 404, "There is no such job";
+    ArtifactNotFound = "artifact_not_found", 404, "The job has no such file";
+    JobExists = "job_exists", 409, "There is already a job with this id";
+    JobFinished = "job_finished", 409, "The job is finished";
+    JobNotFinished = "job_not_finished", 409, "The job is not finished yet";
+    AttemptStale = "attempt_stale", 409, "A newer attempt of the job has begun";
+    JobTypeUnknown = "job_type_unknown", 422, "Nothing runs jobs of this type";
+}
+
+impl Code {
+    /// Finds a code by its text, as an error's `code()` returns it.
+    ///
+    /// ```
+    /// use tidings_core::{ChannelName, wire::problem::Code};
+    /// let error = ChannelName::parse("a b").unwrap_err();
+    /// assert_eq!(Code::parse(error.code()).map(Code::status), Some(400));
+    /// ```
+    #[must_use]
+    pub fn parse(code: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|known| known.as_str() == code)
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
