@@ -7,7 +7,7 @@
 
 const CHANNELS = ['demo:ticks', 'demo:notifications', 'demo:chat'];
 const WIRE_ROWS = 30;
-const STATS = 6;
+const STATS = 5;
 const TICK_CELLS = 140;
 const CATCH_UP_MS = 1000;
 
@@ -316,7 +316,7 @@ function showJobStats(done) {
   if (!done) stats.push(['Step', job.step ?? '–'], ['Time left', job.eta_ms > 0 ? duration(job.eta_ms) : '–']);
   else if (took >= 0) stats.push(['Took', duration(took)]);
   for (const [name, value] of Object.entries(job.result ?? {})) {
-    if (typeof value === 'number') stats.push([name.replaceAll('_', ' '), number(value)]);
+    if (typeof value === 'number' && value !== job.total) stats.push([name.replaceAll('_', ' '), number(value)]);
   }
   $('job-stats').replaceChildren(
     ...stats.slice(0, STATS).map(([name, value]) => element('div', '', element('dt', '', name), element('dd', '', value))),
