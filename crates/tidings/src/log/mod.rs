@@ -9,6 +9,11 @@
 
 pub mod memory;
 
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
+#[cfg(any(test, feature = "testing"))]
+pub use crate::__log_conformance as conformance;
+
 use std::fmt;
 use std::path::PathBuf;
 
@@ -306,6 +311,13 @@ impl Retention {
     #[must_use]
     pub fn horizon_ms(mut self, ms: u64) -> Self {
         self.horizon_ms = ms;
+        self
+    }
+
+    /// Channel records kept at once.
+    #[must_use]
+    pub fn channels_max(mut self, channels: usize) -> Self {
+        self.channels_max = channels.max(1);
         self
     }
 }
