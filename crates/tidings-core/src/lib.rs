@@ -19,6 +19,10 @@ pub mod event;
 
 pub mod resume;
 
+pub mod connection;
+
+pub mod conflate;
+
 pub mod wire;
 
 #[cfg(test)]

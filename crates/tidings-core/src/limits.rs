@@ -39,6 +39,10 @@ pub const SLICE_BYTES_MAX: usize = 64 * 1024;
 pub const SLICES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// `retry:` is never below this: Firefox clamps there, and others would hammer the server.
 pub const RETRY_MS_MIN: u32 = 500;
+/// `retry:` of a stream, in milliseconds: about what browsers do by themselves, but spread.
+pub const RETRY_STREAM_MS: core::ops::Range<u32> = 2_000..4_000;
+/// `retry:` of an answer to overload, in milliseconds.
+pub const RETRY_OVERLOAD_MS: core::ops::Range<u32> = 5_000..15_000;
 /// How long an idempotency key is remembered, in milliseconds: 24 h.
 pub const IDEMPOTENCY_MS: u64 = 24 * 60 * 60 * 1000;
 /// How many idempotency keys are remembered at once; beyond, keyed publishes are refused rather than a key forgotten.
@@ -51,6 +55,8 @@ pub const EPOCHS_MAX: usize = 4_096;
 const _: () = assert!(PUBLISH_CHANNELS_MAX <= BATCH_EVENTS_MAX);
 const _: () = assert!(DATA_BYTES_MAX < BODY_BYTES_MAX && BODY_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(6 * DATA_BYTES_MAX < EVENT_PARSE_BYTES_MAX);
+const _: () =
+    assert!(RETRY_MS_MIN <= RETRY_STREAM_MS.start && RETRY_STREAM_MS.end <= RETRY_OVERLOAD_MS.start);
 const _: () = assert!(SLICE_BYTES_MAX <= SLICES_BYTES_MAX);
 // `<epoch>-<seq>~s`: a u64 has at most 20 digits.
 const _: () = assert!(EPOCH_BYTES_MAX + 1 + 20 + 2 <= EVENT_ID_BYTES_MAX);
