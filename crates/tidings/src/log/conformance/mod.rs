@@ -188,8 +188,6 @@ macro_rules! __log_conformance {
                     a_final_event_stays_readable_while_its_record_lives
                     sequences_survive_total_trimming
                     a_record_outlives_its_events_until_the_horizon_passes_it
-                    a_record_outlives_its_deletion_by_the_horizon
-                    retention_elsewhere_leaves_a_window_as_it_was
                     a_forgotten_channel_can_be_used_again
                     beyond_the_most_records_the_longest_idle_are_forgotten
                     retention_forgets_no_channel_that_is_in_use
