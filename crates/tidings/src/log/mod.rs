@@ -9,6 +9,10 @@
 
 pub mod memory;
 
+pub mod disk;
+
+mod keys;
+
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 #[cfg(any(test, feature = "testing"))]

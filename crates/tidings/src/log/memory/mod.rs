@@ -8,7 +8,6 @@
 //! is in `log::conformance`.
 
 mod channel;
-mod keys;
 mod read;
 mod state;
 

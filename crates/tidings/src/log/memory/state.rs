@@ -9,7 +9,7 @@ use std::ops::Bound::{Included, Unbounded};
 use tidings_core::{ChannelName, Seq};
 
 use super::channel::Channel;
-use super::keys::{Keys, Known};
+use crate::log::keys::{Keys, Known};
 use crate::log::{Append, Appended, Group, Outcome, Record, Refusal, Retention, Stats, Window};
 
 /// What a record costs beside its bodies and names: the record itself and its places in the maps.

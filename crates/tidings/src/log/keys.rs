@@ -11,7 +11,7 @@ use crate::log::Idempotency;
 
 /// What the log knows of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Known {
+pub(in crate::log) enum Known {
     /// Nothing, or nothing any more.
     New,
     /// Its group stands here.
@@ -35,7 +35,7 @@ impl Remembered {
 }
 
 #[derive(Debug)]
-pub(super) struct Keys {
+pub(in crate::log) struct Keys {
     by_key: HashMap<u128, Remembered>,
     // Invariant: holds exactly the keys of `by_key`, each with its time.
     by_time: BTreeSet<(u64, u128)>,
@@ -43,11 +43,11 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub(super) fn new(keys_max: usize) -> Self {
+    pub(in crate::log) fn new(keys_max: usize) -> Self {
         Self { by_key: HashMap::new(), by_time: BTreeSet::new(), keys_max }
     }
 
-    pub(super) fn remember(&mut self, idempotency: Idempotency, first: Seq, count: u32) {
+    pub(in crate::log) fn remember(&mut self, idempotency: Idempotency, first: Seq, count: u32) {
         let Idempotency { key, fingerprint, time_ms } = idempotency;
         if let Some(old) = self.by_key.insert(key, Remembered { fingerprint, time_ms, first, count }) {
             self.by_time.remove(&(old.time_ms, key));
@@ -56,7 +56,7 @@ impl Keys {
     }
 
     /// Forgets what is 24 h old at `now_ms`.
-    pub(super) fn forget(&mut self, now_ms: u64) {
+    pub(in crate::log) fn forget(&mut self, now_ms: u64) {
         while let Some(&(time_ms, key)) = self.by_time.first() {
             if self.by_key.get(&key).is_some_and(|known| !known.is_over(now_ms)) {
                 break;
@@ -67,14 +67,14 @@ impl Keys {
     }
 
     /// Whether there is no room for one more at `now_ms`.
-    pub(super) fn is_full(&mut self, now_ms: u64) -> bool {
+    pub(in crate::log) fn is_full(&mut self, now_ms: u64) -> bool {
         if self.by_key.len() >= self.keys_max {
             self.forget(now_ms);
         }
         self.by_key.len() >= self.keys_max
     }
 
-    pub(super) fn known(&self, idempotency: Idempotency) -> Known {
+    pub(in crate::log) fn known(&self, idempotency: Idempotency) -> Known {
         match self.by_key.get(&idempotency.key) {
             None => Known::New,
             Some(known) if known.is_over(idempotency.time_ms) => Known::New,
@@ -83,7 +83,15 @@ impl Keys {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// Everything remembered, in no order.
+    pub(in crate::log) fn iter(&self) -> impl Iterator<Item = (Idempotency, Seq, u32)> + '_ {
+        self.by_key.iter().map(|(&key, known)| {
+            let Remembered { fingerprint, time_ms, first, count } = *known;
+            (Idempotency { key, fingerprint, time_ms }, first, count)
+        })
+    }
+
+    pub(in crate::log) fn len(&self) -> usize {
         self.by_key.len()
     }
 }

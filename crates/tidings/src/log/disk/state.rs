@@ -1,0 +1,320 @@
+//! What readers see: channel records, segments and floors.
+//!
+//! Owns: the fold of everything that was committed. Does not know: files, how it came to be durable.
+//! Flow: in ← commits, after their fsync and in their order · out → where a channel's events stand.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher};
+
+use tidings_core::{ChannelName, Seq};
+
+use super::segment::{Entry, Index, Segment};
+use super::times::Times;
+use crate::log::Retention;
+
+/// What the log knows of a channel. It outlives the channel's events.
+#[derive(Debug, Clone)]
+pub(super) struct Channel {
+    /// Never used again for another one; the indexes in memory go by it.
+    pub(super) id: u64,
+    pub(super) name: ChannelName,
+    /// Its first event. What stands before it under this name belongs to a channel that was forgotten.
+    pub(super) born: Seq,
+    pub(super) head: Seq,
+    /// Moved by deletions and by the channel's own bounds; the floor of the log counts as well.
+    pub(super) floor: Seq,
+    pub(super) deleted: Option<Seq>,
+    pub(super) is_finished: bool,
+    /// The event before the head.
+    pub(super) before_head: Seq,
+    /// The newest event's time.
+    pub(super) time_ms: u64,
+    /// Events above `floor`; the floor of the log does not count.
+    pub(super) events: u64,
+    /// Their bytes on disk.
+    pub(super) bytes: u64,
+    /// Since when maintenance has found nothing in it but, perhaps, a final event past its age.
+    pub(super) idle_since_ms: Option<u64>,
+    /// Whether it waits in `State::over` for retention.
+    pub(super) is_over: bool,
+}
+
+/// What can still be read of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reach {
+    /// Events at or below this are gone, those above it are there.
+    pub(super) after: Seq,
+    /// The channel's floor: its newest event that is gone. `None` if that takes a look at the oldest event that is left.
+    pub(super) floor: Option<Seq>,
+    /// Whether the floor of the log is what cuts it.
+    pub(super) is_cut: bool,
+}
+
+impl Channel {
+    pub(super) fn finished(&self) -> Option<Seq> {
+        self.is_finished.then_some(self.head)
+    }
+
+    /// What can be read of it in a log whose own floor is `log_floor`.
+    pub(super) fn reach(&self, log_floor: Seq) -> Reach {
+        let below = Seq(self.born.0.saturating_sub(1)).max(self.floor);
+        if self.floor >= self.head || log_floor <= below {
+            return Reach { after: below, floor: Some(self.floor), is_cut: false };
+        }
+        if log_floor < self.head {
+            return Reach { after: log_floor, floor: None, is_cut: true };
+        }
+        if self.is_finished {
+            // A final event is not trimmed while its channel's record lives.
+            let floor = self.before_head.max(self.floor);
+            return Reach { after: Seq(self.head.0.saturating_sub(1)), floor: Some(floor), is_cut: true };
+        }
+        Reach { after: self.head, floor: Some(self.head), is_cut: true }
+    }
+
+    fn is_beyond(&self, retention: &Retention) -> bool {
+        self.events > 1
+            && (self.events > with_slack(retention.events_max)
+                || self.bytes > with_slack(retention.channel_bytes_max))
+    }
+}
+
+/// A bound with the slack of one eighth, so that floors move in steps.
+pub(super) fn with_slack(max: u64) -> u64 {
+    max.saturating_add(max / 8)
+}
+
+/// An event of a commit, and where it stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Placed {
+    /// The channel's slot.
+    pub(super) slot: u32,
+    pub(super) seq: Seq,
+    pub(super) prev: Seq,
+    pub(super) time_ms: u64,
+    pub(super) is_final: bool,
+    pub(super) offset: u32,
+    pub(super) len: u32,
+    pub(super) body: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) retention: Retention,
+    slots: Vec<Option<Channel>>,
+    free: Vec<u32>,
+    by_name: HashMap<ChannelName, u32, NameHash>,
+    next_id: u64,
+    /// In order of sequence, without a hole but for what retention removed.
+    pub(super) segments: Vec<Segment>,
+    /// Everything up to here is gone, but for final events.
+    pub(super) log_floor: Seq,
+    pub(super) horizon: Seq,
+    /// The newest position that was ever trimmed or deleted: the feed is whole only behind it.
+    pub(super) gone: Seq,
+    pub(super) times: Times,
+    /// Slots of channels beyond their bounds, for the next maintenance.
+    pub(super) over: Vec<u32>,
+}
+
+impl State {
+    pub(super) fn new(retention: Retention, hash: NameHash) -> Self {
+        Self {
+            retention,
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_name: HashMap::with_hasher(hash),
+            next_id: 0,
+            segments: Vec::new(),
+            log_floor: Seq::ZERO,
+            horizon: Seq::ZERO,
+            gone: Seq::ZERO,
+            times: Times::new(retention.age_ms_max),
+            over: Vec::new(),
+        }
+    }
+
+    /// A new record under this name, in place of one that was there.
+    pub(super) fn insert(&mut self, name: &ChannelName, born: Seq) -> u32 {
+        if let Some(&slot) = self.by_name.get(name) {
+            self.remove(slot);
+        }
+        self.next_id += 1;
+        let channel = Channel {
+            id: self.next_id,
+            name: name.clone(),
+            born,
+            head: Seq::ZERO,
+            floor: Seq::ZERO,
+            deleted: None,
+            is_finished: false,
+            before_head: Seq::ZERO,
+            time_ms: 0,
+            events: 0,
+            bytes: 0,
+            idle_since_ms: None,
+            is_over: false,
+        };
+        self.put(channel)
+    }
+
+    /// A record as a checkpoint had it.
+    pub(super) fn restore(&mut self, mut channel: Channel) -> u32 {
+        self.next_id += 1;
+        channel.id = self.next_id;
+        let slot = self.put(channel);
+        self.note_if_over(slot);
+        slot
+    }
+
+    fn put(&mut self, channel: Channel) -> u32 {
+        let name = channel.name.clone();
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                self.slots.push(None);
+                super::format::len32(self.slots.len() - 1)
+            }
+        };
+        if let Some(place) = self.slots.get_mut(super::format::to_usize(slot)) {
+            *place = Some(channel);
+        }
+        self.by_name.insert(name, slot);
+        slot
+    }
+
+    pub(super) fn remove(&mut self, slot: u32) -> Option<Channel> {
+        let channel = self.slots.get_mut(super::format::to_usize(slot))?.take()?;
+        self.by_name.remove(&channel.name);
+        self.free.push(slot);
+        Some(channel)
+    }
+
+    pub(super) fn slot(&self, name: &str) -> Option<u32> {
+        self.by_name.get(name).copied()
+    }
+
+    pub(super) fn channel(&self, slot: u32) -> Option<&Channel> {
+        self.slots.get(super::format::to_usize(slot))?.as_ref()
+    }
+
+    pub(super) fn channel_mut(&mut self, slot: u32) -> Option<&mut Channel> {
+        self.slots.get_mut(super::format::to_usize(slot))?.as_mut()
+    }
+
+    pub(super) fn named(&self, name: &ChannelName) -> Option<&Channel> {
+        self.channel(self.slot(name.as_str())?)
+    }
+
+    pub(super) fn channels(&self) -> impl Iterator<Item = &Channel> {
+        self.slots.iter().flatten()
+    }
+
+    pub(super) fn slots_len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(super) fn channels_len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Takes note of an event in its channel's record.
+    pub(super) fn apply(&mut self, placed: &Placed) {
+        let Some(channel) = self.channel_mut(placed.slot) else { return };
+        channel.before_head = placed.prev;
+        channel.head = placed.seq;
+        channel.is_finished = placed.is_final;
+        channel.time_ms = channel.time_ms.max(placed.time_ms);
+        channel.events += 1;
+        channel.bytes += u64::from(placed.len);
+        channel.idle_since_ms = None;
+        self.note_if_over(placed.slot);
+        self.times.push(placed.seq, placed.time_ms);
+    }
+
+    /// Takes note of where an event stands, in the newest segment or, at the start, in the one being read.
+    pub(super) fn place(&mut self, placed: &Placed, segment: usize) {
+        let Some(channel) = self.slots.get(super::format::to_usize(placed.slot)).and_then(Option::as_ref)
+        else {
+            return;
+        };
+        let Some(segment) = self.segments.get_mut(segment) else { return };
+        let delta = u32::try_from(placed.seq.0.saturating_sub(segment.first().0)).unwrap_or(u32::MAX);
+        let entry = Entry { delta, offset: placed.offset, len: placed.len, body: placed.body };
+        if let Index::Memory(index) = &mut segment.index {
+            index.push(channel.id, &channel.name, entry, placed.is_final);
+        }
+    }
+
+    /// Takes note of a frame at the end of the newest segment.
+    pub(super) fn extend_newest(&mut self, first: Seq, offset: u32, last: Seq, end: u32) {
+        if let Some(segment) = self.segments.last_mut() {
+            if let Index::Memory(index) = &mut segment.index {
+                index.mark(first, offset);
+            }
+            segment.last = segment.last.max(last);
+            segment.data_end = u64::from(end);
+        }
+    }
+
+    fn note_if_over(&mut self, slot: u32) {
+        let retention = self.retention;
+        let Some(channel) = self.channel_mut(slot) else { return };
+        if !channel.is_over && channel.is_beyond(&retention) {
+            channel.is_over = true;
+            self.over.push(slot);
+        }
+    }
+
+    /// Moves a channel's floor; `left` is what stays above it, events and bytes.
+    pub(super) fn move_floor(&mut self, slot: u32, floor: Seq, deleted: bool, left: (u64, u64)) {
+        let Some(channel) = self.channel_mut(slot) else { return };
+        if floor <= channel.floor {
+            return;
+        }
+        channel.floor = floor;
+        channel.deleted = deleted.then_some(floor);
+        (channel.events, channel.bytes) = left;
+        self.gone = self.gone.max(floor);
+    }
+
+    pub(super) fn move_log_floor(&mut self, floor: Seq) {
+        self.log_floor = self.log_floor.max(floor);
+        self.gone = self.gone.max(floor);
+    }
+
+    pub(super) fn forget(&mut self, slot: u32) {
+        if let Some(channel) = self.remove(slot) {
+            self.horizon = self.horizon.max(channel.head);
+            self.gone = self.gone.max(channel.head);
+        }
+    }
+}
+
+/// Hashes channel names with a seed of this process: users choose the names.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NameHash(pub(super) u64);
+
+impl BuildHasher for NameHash {
+    type Hasher = NameHasher;
+
+    fn build_hasher(&self) -> NameHasher {
+        NameHasher(self.0)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct NameHasher(u64);
+
+impl Hasher for NameHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxhash_rust::xxh3::xxh3_64_with_seed(bytes, self.0);
+    }
+
+    // The end mark of a text; the length is in the hash already.
+    fn write_u8(&mut self, _: u8) {}
+}

@@ -1,0 +1,90 @@
+use bytes::Bytes;
+use tidings_core::{ChannelName, Seq};
+
+use super::{DiskLog, Options};
+use crate::log::{Append, Flags, Group, Log, OpenError, Outcome, ReadLimit, ReadOutcome, Want};
+
+pub(super) fn channel(name: &str) -> ChannelName {
+    ChannelName::parse(name).unwrap()
+}
+
+pub(super) fn event(name: &str, body: &str, time_ms: u64) -> Append {
+    Append {
+        channel: channel(name),
+        body: Bytes::copy_from_slice(body.as_bytes()),
+        private: None,
+        expected_prev: None,
+        key: None,
+        time_ms,
+        expires_at_ms: None,
+        flags: Flags::default(),
+    }
+}
+
+pub(super) fn group(events: Vec<Append>) -> Vec<Group> {
+    vec![Group { events, idempotency: None }]
+}
+
+pub(super) fn append(log: &DiskLog, name: &str, body: &str) -> Seq {
+    match log.append(group(vec![event(name, body, 1)])).unwrap().pop() {
+        Some(Outcome::Appended(places)) => places[0].seq,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(super) fn read(log: &DiskLog, name: &str, after: u64) -> Vec<(u64, String)> {
+    let channel = channel(name);
+    let limit = ReadLimit { upto: log.head(), events_max: usize::MAX, bytes_max: usize::MAX };
+    match log.read(&[Want { channel: &channel, after: Seq(after) }], limit).unwrap() {
+        ReadOutcome::Events { records, .. } => {
+            records.iter().map(|r| (r.seq.0, String::from_utf8_lossy(&r.body).into_owned())).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn options() -> Options {
+    Options::default().segment_bytes(8 << 10).reserve_bytes(0)
+}
+
+#[test]
+fn what_was_appended_is_read_again_after_a_restart_under_its_own_epoch() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || DiskLog::open(folder.path(), options()).unwrap();
+    let log = open();
+    let first_run = log.epochs().newest();
+    for n in 0..300 {
+        append(&log, if n % 3 == 0 { "a" } else { "b" }, &format!("event {n}"));
+    }
+    let (a, b) = (read(&log, "a", 0), read(&log, "b", 150));
+    assert_eq!((a.len(), b.len()), (100, 100));
+    drop(log);
+    let log = open();
+    assert_eq!(log.head(), Seq(300));
+    assert_eq!((read(&log, "a", 0), read(&log, "b", 150)), (a, b));
+    assert_ne!(log.epochs().newest(), first_run);
+    assert_eq!(log.epochs().id(Seq(300)).epoch, first_run);
+    assert_eq!(append(&log, "a", "next"), Seq(301));
+    assert_eq!(log.epochs().id(Seq(301)).epoch, log.epochs().newest());
+}
+
+#[test]
+fn a_folder_has_one_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    let _log = DiskLog::open(folder.path(), options()).unwrap();
+    let second = DiskLog::open(folder.path(), options()).unwrap_err();
+    assert!(matches!(second, OpenError::Locked(_)), "{second}");
+}
+
+#[test]
+fn one_commit_may_be_larger_than_a_segment() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = DiskLog::open(folder.path(), options()).unwrap();
+    let body = "x".repeat(1000);
+    let outcome = log.append(group((0..100).map(|_| event("a", &body, 1)).collect())).unwrap();
+    assert!(matches!(&outcome[..], [Outcome::Appended(places)] if places.len() == 100));
+    append(&log, "a", "after");
+    drop(log);
+    let log = DiskLog::open(folder.path(), options()).unwrap();
+    assert_eq!(read(&log, "a", 0).len(), 101);
+}
