@@ -3,6 +3,37 @@
 //! Owns: the log, delivery, jobs and the HTTP surface. Does not know: flags, files of settings, signals.
 //! Flow: publish → `log` (group commit) → tail → shards → sockets.
 
+mod clock;
+
+mod settings;
+
+mod metrics;
+
+mod publish;
+
+mod writer;
+
 pub mod log;
 
+mod frame;
+
+mod tail;
+
+mod subscribe;
+
+mod control;
+
+mod shard;
+
+mod pace;
+
+mod hub;
+
+mod http;
+
+pub use http::serve::serve;
+pub use hub::Hub;
+pub use publish::{Publication, PublishError, Published};
+pub use settings::Settings;
 pub use tidings_core as core;
+pub use writer::CommitError;

@@ -1,0 +1,72 @@
+//! Request bodies.
+//!
+//! Owns: the bounds of a body in bytes and in time. Does not know: what it holds.
+//! Flow: a request → its whole body, or a problem.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+use super::problem::{Code, Problem};
+
+/// How long a body may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Reads a body of at most `bytes_max`; more is a problem with `too_large`.
+pub(super) async fn read(body: Body, bytes_max: usize, too_large: Code) -> Result<Bytes, Problem> {
+    let collected = tokio::time::timeout(PATIENCE, Limited::new(body, bytes_max).collect()).await;
+    let Ok(collected) = collected else {
+        let seconds = PATIENCE.as_secs();
+        return Err(Problem::new(
+            Code::RequestTimeout,
+            format!("the body did not arrive within {seconds} s"),
+        ));
+    };
+    collected.map(http_body_util::Collected::to_bytes).map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            Problem::new(too_large, format!("the body is larger than {bytes_max} bytes"))
+        } else {
+            Problem::new(Code::JsonInvalid, format!("the body did not arrive whole: {error}"))
+        }
+    })
+}
+
+/// The media type of a request, without parameters, in lower case.
+pub(super) fn media_type(headers: &HeaderMap) -> String {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// Parses a JSON object; says which field is wrong.
+pub(super) fn json<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let text = error.to_string();
+        let code = match error.classify() {
+            serde_json::error::Category::Data if text.starts_with("unknown field") => Code::FieldUnknown,
+            serde_json::error::Category::Data if text.starts_with("missing field") => Code::FieldMissing,
+            serde_json::error::Category::Data => Code::FieldInvalid,
+            _ => Code::JsonInvalid,
+        };
+        Problem::new(code, text)
+    })
+}
+
+/// Requires `application/json`.
+pub(super) fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
+    match media_type(headers).as_str() {
+        "application/json" => Ok(()),
+        other => Err(unsupported(other, "application/json")),
+    }
+}
+
+/// Names the header to add: curl's `-d` sends a form by default.
+pub(super) fn unsupported(found: &str, wanted: &str) -> Problem {
+    let found = if found.is_empty() { "no content type" } else { found };
+    Problem::new(
+        Code::MediaTypeUnsupported,
+        format!("{found} is not supported: add the header `Content-Type: {wanted}`"),
+    )
+}

@@ -1,0 +1,111 @@
+//! `/v1/channels` and `/v1/history`.
+//!
+//! Owns: the JSON of a channel and of its history. Does not know: how the log reads.
+//! Flow: a request → a window or a read of the log → JSON.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, Uri, header};
+use serde_json::{Value, json};
+use tidings_core::resume::{Reason, gone};
+use tidings_core::{ChannelName, EventId, Seq, Standing};
+
+use super::params::Params;
+use super::problem::{Code, Problem};
+use crate::Hub;
+use crate::frame::event_json;
+use crate::log::{ReadLimit, ReadOutcome, Record, Want};
+use crate::shard::retained;
+
+/// Events in one answer of history.
+const LIMIT_MAX: usize = 1_000;
+const LIMIT_DEFAULT: usize = 100;
+/// Bytes in one answer of history, beyond its last event.
+const BYTES_MAX: usize = 4 << 20;
+
+pub(super) async fn show(State(hub): State<Hub>, uri: Uri) -> Result<Json<Value>, Problem> {
+    let channel = Params::of(&uri).channel()?;
+    let window = hub.window(&channel);
+    let epochs = hub.0.log.epochs();
+    let id = |seq: Option<Seq>| seq.map(|s| epochs.id(s).to_string());
+    Ok(Json(json!({
+        "channel": channel.as_str(),
+        "head": id(window.map(|w| w.head)),
+        "first": id(window.and_then(|w| w.first)),
+        "streams": hub.0.registry.listening(&channel),
+        "finished": id(window.and_then(|w| w.finished)),
+    })))
+}
+
+pub(super) async fn delete(State(hub): State<Hub>, uri: Uri) -> Result<StatusCode, Problem> {
+    let channel = Params::of(&uri).channel()?.publishable()?;
+    hub.delete(&channel).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn history(State(hub): State<Hub>, uri: Uri) -> Result<Response, Problem> {
+    let params = Params::of(&uri);
+    let channel = params.channel()?;
+    let limit = limit(params.one("limit"))?;
+    let asked = after(params.one("after"))?;
+    let answer = tokio::task::spawn_blocking(move || page(&hub, &channel, asked, limit)).await;
+    let answer = answer.map_err(|e| Problem::new(Code::Internal, e.to_string()))??;
+    Ok(([(header::CONTENT_TYPE, "application/json")], answer).into_response())
+}
+
+fn limit(text: Option<&str>) -> Result<usize, Problem> {
+    let Some(text) = text else { return Ok(LIMIT_DEFAULT) };
+    let limit = text.parse().ok().filter(|n| (1..=LIMIT_MAX).contains(n));
+    limit.ok_or_else(|| Problem::new(Code::LimitInvalid, format!("limit is 1 to {LIMIT_MAX}")))
+}
+
+fn after(text: Option<&str>) -> Result<Option<EventId>, Problem> {
+    let Some(text) = text.filter(|t| !t.is_empty()) else { return Ok(None) };
+    let id = EventId::parse(text);
+    id.map(Some).ok_or_else(|| Problem::new(Code::AfterInvalid, format!("{text:.64?} is not an event id")))
+}
+
+/// One page of history, oldest first.
+fn page(hub: &Hub, channel: &ChannelName, asked: Option<EventId>, limit: usize) -> Result<String, Problem> {
+    let log = &hub.0.log;
+    let head = hub.0.tail.head();
+    let epochs = log.epochs();
+    let state = retained(log.window(channel));
+    let (mut after, mut reset) = match asked.map(|id| epochs.standing(id, head)) {
+        None => (state.floor, None),
+        Some(Standing::Known(own)) if own < log.horizon() => (own, Some((Reason::Expired, state.first))),
+        Some(Standing::Known(own)) => (own, gone(own, &[state]).map(|r| (r.reason, r.first))),
+        Some(Standing::Ahead) => (head, Some((Reason::Ahead, None))),
+        Some(Standing::Foreign) => (head, Some((Reason::Epoch, None))),
+    };
+    after = after.max(state.floor);
+    let bound = ReadLimit { upto: head, events_max: limit, bytes_max: BYTES_MAX };
+    let (records, to) = loop {
+        match log.read(&[Want { channel, after }], bound)? {
+            ReadOutcome::Events { records, to } => break (records, to),
+            ReadOutcome::Truncated { channels } => {
+                let floor = channels.first().map_or(after.next(), |(_, floor)| *floor);
+                after = floor.max(after.next());
+                reset = reset.or(Some((Reason::Expired, None)));
+            }
+            ReadOutcome::Corrupt { resume_after } => {
+                after = resume_after.max(after.next());
+                reset = Some((Reason::Corrupt, None));
+            }
+        }
+    };
+    let now = crate::clock::unix_ms();
+    let live = |r: &&Record| r.expires_at_ms.is_none_or(|at| at > now);
+    let events: Vec<String> =
+        records.iter().filter(live).map(|r| event_json(&r.body, r.flags.is_text, epochs.id(r.seq))).collect();
+    let more = log.window(channel).is_some_and(|w| w.head > to);
+    let next = epochs.id(records.last().map_or(after, |r| r.seq));
+    let mut tail = format!(r#""next":"{next}","more":{more}"#);
+    if let Some((reason, first)) = reset {
+        let first = first.map(|s| epochs.id(s).to_string());
+        tail.push_str(&format!(r#","reset":{}"#, json!({ "reason": reason.as_str(), "first": first })));
+    }
+    let name = json!(channel.as_str());
+    Ok(format!(r#"{{"channel":{name},"events":[{}],{tail}}}"#, events.join(",")))
+}

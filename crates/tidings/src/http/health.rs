@@ -1,0 +1,31 @@
+//! `/healthz`, `/readyz`, `/metrics`.
+//!
+//! Owns: what a supervisor and a scraper see. Does not know: how parts fail.
+//! Flow: a request → the hub's state → text.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use serde_json::json;
+
+use crate::Hub;
+
+/// The process runs and answers.
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// A durable publish can be accepted now; else why not.
+pub(super) async fn readyz(State(hub): State<Hub>) -> Response {
+    match hub.unready() {
+        None => Json(json!({ "ready": true })).into_response(),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ready": false, "reason": reason })))
+            .into_response(),
+    }
+}
+
+pub(super) async fn metrics(State(hub): State<Hub>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], hub.0.metrics.text(&hub.stats())).into_response()
+}

@@ -1,0 +1,205 @@
+//! `POST /v1/publish`: one event, one on several channels, or a batch.
+//!
+//! Owns: the JSON of a publish and of its answers. Does not know: what makes a publish valid (`crate::publish`).
+//! Flow: a body → publications → the hub → ids.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use tidings_core::{ChannelName, EventName, Key, Payload, limits};
+
+use super::body;
+use super::problem::{Code, Problem};
+use crate::publish::{Publication, Published};
+use crate::{Hub, PublishError};
+
+/// The object of a publish, or of a line of a batch.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request<'a> {
+    channel: Option<String>,
+    channels: Option<Vec<String>>,
+    event: Option<String>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    text: Option<String>,
+    key: Option<String>,
+    #[serde(default, rename = "final")]
+    is_final: bool,
+    #[serde(default)]
+    ephemeral: bool,
+    ttl_ms: Option<u64>,
+    idempotency_key: Option<String>,
+}
+
+/// `"data": null` is data.
+fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(from).map(Some)
+}
+
+pub(super) async fn publish(
+    State(hub): State<Hub>,
+    request: axum::extract::Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    match body::media_type(&parts.headers).as_str() {
+        "application/json" => {
+            let bytes = body::read(body, limits::BODY_BYTES_MAX, Code::BodyTooLarge).await?;
+            one(&hub, &parts.headers, &bytes).await.map_err(Problem::uncommitted_unless_unknown)
+        }
+        "application/x-ndjson" => {
+            let bytes = body::read(body, limits::BATCH_BYTES_MAX, Code::BatchTooLarge).await?;
+            batch(&hub, &parts.headers, &bytes).await.map_err(Problem::uncommitted_unless_unknown)
+        }
+        other => Err(body::unsupported(other, "application/json").uncommitted()),
+    }
+}
+
+async fn one(hub: &Hub, headers: &HeaderMap, bytes: &[u8]) -> Result<Response, Problem> {
+    let mut request: Request<'_> = body::json(bytes)?;
+    let header = idempotency_header(headers)?;
+    match (&request.idempotency_key, header) {
+        (Some(field), Some(header)) if *field != header => {
+            let detail = "the header and the field name different idempotency keys";
+            return Err(Problem::new(Code::IdempotencyKeyInvalid, detail));
+        }
+        (_, Some(header)) => request.idempotency_key = Some(header),
+        (_, None) => {}
+    }
+    let is_many = request.channels.is_some();
+    let publication = publication(request)?;
+    let names: Vec<String> = publication.channels.iter().map(ToString::to_string).collect();
+    let published = hub.publish(publication).await?;
+    let status = match (&published.duplicate, published.ids.is_empty()) {
+        (_, true) => StatusCode::ACCEPTED,
+        (true, false) => StatusCode::OK,
+        (false, false) => StatusCode::CREATED,
+    };
+    let answer = answer(&published, is_many.then_some(&names));
+    Ok((status, axum::Json(answer)).into_response())
+}
+
+fn answer(published: &Published, names: Option<&Vec<String>>) -> Value {
+    let id = |index: usize| published.ids.get(index).map_or(Value::Null, |id| id.to_string().into());
+    let mut answer = match names {
+        Some(names) => {
+            let ids: Map<String, Value> = names.iter().enumerate().map(|(i, n)| (n.clone(), id(i))).collect();
+            json!({ "ids": ids })
+        }
+        None => json!({ "id": id(0) }),
+    };
+    if published.duplicate
+        && let Some(object) = answer.as_object_mut()
+    {
+        object.insert("duplicate".into(), true.into());
+    }
+    answer
+}
+
+async fn batch(hub: &Hub, headers: &HeaderMap, bytes: &Bytes) -> Result<Response, Problem> {
+    if headers.contains_key("idempotency-key") {
+        let detail = "in a batch every line has its own `idempotency_key`";
+        return Err(Problem::new(Code::IdempotencyHeaderOnBatch, detail));
+    }
+    let lines = bytes.split(|b| *b == b'\n').enumerate().filter(|(_, l)| !l.trim_ascii().is_empty());
+    let mut numbers = Vec::new();
+    let mut parsed: Vec<Result<(), Problem>> = Vec::new();
+    let mut publications = Vec::new();
+    for (index, line) in lines {
+        if numbers.len() >= limits::BATCH_EVENTS_MAX {
+            let max = limits::BATCH_EVENTS_MAX;
+            return Err(Problem::new(Code::BatchTooLarge, format!("a batch has at most {max} lines")));
+        }
+        numbers.push(index + 1);
+        parsed.push(line_publication(line).map(|publication| publications.push(publication)));
+    }
+    let mut results = hub.publish_batch(&publications).await?.into_iter();
+    let mut out = String::with_capacity(numbers.len() * 32);
+    for (number, parsed) in numbers.into_iter().zip(parsed) {
+        let result = parsed.and_then(|()| match results.next() {
+            Some(result) => Ok(result?),
+            None => Err(PublishError::Commit(crate::CommitError::OutcomeUnknown).into()),
+        });
+        let line = match result {
+            Ok(published) => answer(&published, None),
+            Err(problem) => {
+                json!({ "line": number, "code": problem.code.as_str(), "detail": problem.detail })
+            }
+        };
+        out.push_str(&line.to_string());
+        out.push('\n');
+    }
+    let kind = HeaderValue::from_static("application/x-ndjson");
+    Ok(([(header::CONTENT_TYPE, kind)], out).into_response())
+}
+
+fn line_publication(line: &[u8]) -> Result<Publication, Problem> {
+    let request: Request<'_> = body::json(line)?;
+    if request.channels.is_some() {
+        return Err(Problem::new(Code::FieldUnknown, "a line of a batch has `channel`, not `channels`"));
+    }
+    let publication = publication(request)?;
+    publication.check()?;
+    Ok(publication)
+}
+
+fn publication(request: Request<'_>) -> Result<Publication, Problem> {
+    let names = match (request.channel, request.channels) {
+        (Some(_), Some(_)) => {
+            return Err(Problem::new(Code::FieldInvalid, "a publish has either `channel` or `channels`"));
+        }
+        (Some(one), None) => vec![one],
+        (None, Some(many)) => many,
+        (None, None) => return Err(PublishError::ChannelsMissing.into()),
+    };
+    if names.len() > limits::PUBLISH_CHANNELS_MAX {
+        return Err(PublishError::ChannelsTooMany(names.len()).into());
+    }
+    let channels = names.iter().map(|n| ChannelName::parse(n)).collect::<Result<Vec<_>, _>>()?;
+    let unique: std::collections::HashSet<&ChannelName> = channels.iter().collect();
+    if unique.len() < channels.len() {
+        return Err(Problem::new(Code::FieldInvalid, "`channels` names a channel twice"));
+    }
+    let payload = match (request.data, request.text) {
+        (Some(_), Some(_)) => {
+            return Err(Problem::new(Code::DataConflict, "an event has either `data` or `text`"));
+        }
+        (Some(data), None) => Payload::raw_json(data)?,
+        (None, Some(text)) => Payload::text(&text)?,
+        (None, None) => return Err(Problem::new(Code::FieldMissing, "an event has `data` or `text`")),
+    };
+    if request.ttl_ms == Some(0) {
+        return Err(Problem::new(Code::FieldInvalid, "`ttl_ms` is a positive whole number"));
+    }
+    let event = request.event.map_or_else(|| Ok(EventName::message()), |e| EventName::parse(&e))?;
+    let key = request.key.map(|k| Key::parse(&k)).transpose()?;
+    Ok(Publication {
+        channels,
+        event,
+        payload,
+        key,
+        is_final: request.is_final,
+        ephemeral: request.ephemeral,
+        ttl_ms: request.ttl_ms,
+        idempotency_key: request.idempotency_key,
+        // With `--dev` there is one subject, which owns every key.
+        principal: "dev".into(),
+    })
+}
+
+/// The header's key, quoted (as the IETF draft has it) or bare.
+fn idempotency_header(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let invalid = || Problem::new(Code::IdempotencyKeyInvalid, "the Idempotency-Key header is not valid");
+    if values.next().is_some() {
+        return Err(invalid());
+    }
+    let text = value.to_str().map_err(|_| invalid())?.trim();
+    let bare = text.strip_prefix('"').map_or(Some(text), |t| t.strip_suffix('"'));
+    bare.map(|key| Some(key.to_owned())).ok_or_else(invalid)
+}

@@ -1,0 +1,295 @@
+//! `GET /events`: admitting a stream and handing it to a shard.
+//!
+//! Owns: the request of a stream, its head and its first bytes. Does not know: sockets, delivery.
+//! Flow: query and headers → the resume decision → head, hello, reset → a shard; or a refusal that an `EventSource`
+//! survives.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use tidings_core::resume::{self, Asked, Decision, Position, Replay, Retained, Start};
+use tidings_core::wire::sse::encode;
+use tidings_core::{ChannelName, Seq};
+
+use super::edge::AllowedOrigin;
+use super::params::Params;
+use super::problem::{Code, Problem};
+use crate::Hub;
+use crate::control;
+use crate::frame::{Encoding, Frame};
+use crate::log::{LogError, ReadLimit, ReadOutcome, Want};
+use crate::shard::{BodyPipe, NewSink, Opening, StreamBody, retained};
+use crate::subscribe::{Subscription, Ticket, connection_text};
+
+/// Where a handler leaves a stream that is to be served on the bare socket. The connection's driver finds it there.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Handoff(Arc<Mutex<Option<Handed>>>);
+
+/// A stream that waits for its socket.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    ticket: Ticket,
+    preamble: Bytes,
+    begin: Begin,
+}
+
+/// Where delivery starts.
+#[derive(Debug, Default)]
+struct Begin {
+    cursor: Seq,
+    grace: Box<[Seq]>,
+    end_after: Option<Seq>,
+}
+
+impl Handoff {
+    /// Takes the stream that was left here.
+    pub(crate) fn take(&self) -> Option<Handed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn leave(&self, handed: Handed) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(handed);
+    }
+}
+
+impl Handed {
+    /// Gives the stream its socket.
+    pub(crate) fn open(self, hub: &Hub, socket: std::net::TcpStream) {
+        hub.0.shards.open(self.opening(NewSink::Socket(socket)));
+    }
+
+    fn opening(self, sink: NewSink) -> Opening {
+        let Begin { cursor, grace, end_after } = self.begin;
+        Opening { sink, ticket: self.ticket, preamble: self.preamble, cursor, grace, end_after }
+    }
+}
+
+/// What a stream of a job has beside its channel.
+#[derive(Debug, Clone)]
+pub(crate) struct Document {
+    /// The event that last changed the document.
+    pub(crate) seq: Seq,
+    /// Its frame without the last line.
+    pub(crate) body: Bytes,
+}
+
+/// A request for a stream, read from its query.
+#[derive(Debug)]
+pub(crate) struct StreamRequest {
+    pub(crate) channels: Vec<ChannelName>,
+    pub(crate) subject: String,
+    pub(crate) encoding: Encoding,
+    pub(crate) position: Position,
+    pub(crate) document: Option<Document>,
+}
+
+pub(super) async fn events(State(hub): State<Hub>, request: Request) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    let mut stream = read_request(&parts)?;
+    if stream.channels.is_empty() {
+        stream.channels.push(ChannelName::parse(&format!("user:{}", stream.subject))?);
+    }
+    open(&hub, &parts, stream).await
+}
+
+/// Reads query and headers of a request for a stream.
+pub(crate) fn read_request(parts: &Parts) -> Result<StreamRequest, Problem> {
+    let params = Params::of(&parts.uri);
+    let header = parts.headers.get("last-event-id").map(|v| String::from_utf8_lossy(v.as_bytes()));
+    let in_query =
+        ["last_event_id", "lastEventId"].iter().find_map(|n| params.one(n).filter(|v| !v.is_empty()));
+    let position = resume::position(header.as_deref(), in_query, params.one("from"))
+        .map_err(|e| Problem::of(e.code(), e.to_string()))?;
+    let encoding = match params.one("envelope") {
+        None | Some("") => Encoding::Plain,
+        Some("json") => Encoding::Envelope,
+        Some(other) => {
+            return Err(Problem::new(
+                Code::QueryInvalid,
+                format!("envelope={other:.64} is not known; it can be json"),
+            ));
+        }
+    };
+    let channels = params.channels()?;
+    Ok(StreamRequest { channels, subject: params.subject()?.to_owned(), encoding, position, document: None })
+}
+
+/// Answers a request for a stream whose channels are known.
+pub(crate) async fn open(hub: &Hub, parts: &Parts, request: StreamRequest) -> Result<Response, Problem> {
+    if parts.method == Method::HEAD {
+        // A body of unknown length, so that the head is that of GET and has no `Content-Length`.
+        return Ok((head(parts), Body::new(StreamBody(BodyPipe::new()))).into_response());
+    }
+    if hub.is_draining() {
+        return refuse(hub, parts, Code::Draining);
+    }
+    match hub.0.pace.turn(crate::clock::now_us()) {
+        None => return refuse(hub, parts, Code::Overloaded),
+        Some(wait) if wait.is_zero() => {}
+        Some(wait) => tokio::time::sleep(wait).await,
+    }
+    let Some((mut preamble, begin, subscription)) = decide(hub, request).await? else {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    };
+    let Some(ticket) = hub.0.registry.admit(subscription) else {
+        return refuse(hub, parts, Code::StreamsTooMany);
+    };
+    if let Some(handoff) = parts.extensions.get::<Handoff>() {
+        let mut bytes = head_bytes(parts);
+        bytes.append(&mut preamble);
+        handoff.leave(Handed { ticket, preamble: bytes.into(), begin });
+        // The driver stops polling this connection and takes its socket; there is nobody to answer.
+        return std::future::pending().await;
+    }
+    let pipe = BodyPipe::new();
+    let handed = Handed { ticket, preamble: preamble.into(), begin };
+    hub.0.shards.open(handed.opening(NewSink::Body(Arc::clone(&pipe))));
+    Ok((head(parts), Body::new(StreamBody(pipe))).into_response())
+}
+
+/// Overload and drain: an `EventSource` would never come back after an error, so it gets an empty stream.
+fn refuse(hub: &Hub, parts: &Parts, code: Code) -> Result<Response, Problem> {
+    if is_event_source(&parts.headers) {
+        return Ok((head(parts), Body::from(hub.come_back(code == Code::Draining))).into_response());
+    }
+    Err(Problem::new(code, "come back later"))
+}
+
+/// Browsers send exactly this; whoever reads status codes accepts problems too.
+pub(crate) fn is_event_source(headers: &HeaderMap) -> bool {
+    headers.get(header::ACCEPT).is_some_and(|accept| accept == "text/event-stream")
+}
+
+/// Decides where the stream starts. `None`: it is over.
+async fn decide(
+    hub: &Hub,
+    request: StreamRequest,
+) -> Result<Option<(Vec<u8>, Begin, Subscription)>, Problem> {
+    let hub = hub.clone();
+    let may_read = matches!(request.position, Position::Last(_));
+    let work = move || decide_now(&hub, request);
+    if !may_read {
+        return Ok(work()?);
+    }
+    let decided = tokio::task::spawn_blocking(work).await;
+    Ok(decided.map_err(|e| Problem::new(Code::Internal, e.to_string()))??)
+}
+
+fn decide_now(hub: &Hub, request: StreamRequest) -> Result<Option<(Vec<u8>, Begin, Subscription)>, LogError> {
+    let log = &hub.0.log;
+    // Head first, channels after it: whatever is published between the two lies behind the cursor.
+    let head = hub.0.tail.head();
+    let epochs = log.epochs();
+    let channels = &request.channels;
+    let asked = request.position.ask(&epochs, head, |n| log.before_last(channels, n, head))?;
+    let states: Vec<Retained> = channels.iter().map(|c| retained(log.window(c))).collect();
+    let document = request.document.as_ref().map(|d| d.seq);
+    let decision = resume::decide(&resume::Request {
+        asked,
+        refused: false,
+        head,
+        horizon: log.horizon(),
+        channels: &states,
+        document,
+    });
+    let Decision::Stream(start) = decision else { return Ok(None) };
+    if matches!(asked, Asked::Id { .. }) {
+        hub.0.metrics.resumes.inc();
+    }
+    let subscription = Subscription::new(&request.subject, request.channels, request.encoding);
+    let mut out = Vec::with_capacity(512);
+    let keepalive_ms = u64::try_from(hub.0.settings.keepalive.as_millis()).unwrap_or(u64::MAX);
+    let retry_ms = 2_000 + u32::try_from(crate::clock::random() % 2_000).unwrap_or(0);
+    let hello = start.hello.map(|seq| epochs.id(seq));
+    control::hello(&mut out, retry_ms, &connection_text(subscription.id), keepalive_ms, hello);
+    if let Some(reset) = &start.reset {
+        hub.0.metrics.resets.inc();
+        control::reset(&mut out, reset, &subscription.channels, &epochs);
+    }
+    let mut begin = begin(&start, &states);
+    match start.replay {
+        Replay::Events => {}
+        Replay::Document => {
+            if let Some(document) = &request.document {
+                out.extend_from_slice(&encode::frame(&document.body, epochs.id(document.seq)));
+            }
+        }
+        Replay::Finals => {
+            finals(hub, &subscription, &states, &mut out)?;
+            begin.cursor = start.end_after.unwrap_or(begin.cursor);
+        }
+    }
+    Ok(Some((out, begin, subscription)))
+}
+
+/// What is gone up to here is no news: the decision has said it, or the client asked for what is retained.
+fn begin(start: &Start, states: &[Retained]) -> Begin {
+    let is_behind = states.iter().any(|s| s.floor > start.cursor);
+    let grace = if is_behind { states.iter().map(|s| s.floor).collect() } else { Box::default() };
+    Begin { cursor: start.cursor, grace, end_after: start.end_after }
+}
+
+/// The final events of channels that are all finished.
+fn finals(
+    hub: &Hub,
+    subscription: &Subscription,
+    states: &[Retained],
+    out: &mut Vec<u8>,
+) -> Result<(), LogError> {
+    let log = &hub.0.log;
+    let mut found = Vec::new();
+    for (channel, state) in subscription.channels.iter().zip(states) {
+        let Some(last) = state.finished.filter(|_| state.first.is_some()) else { continue };
+        let wanted = [Want { channel, after: Seq(last.0.saturating_sub(1)).max(state.floor.min(last)) }];
+        let wanted = wanted.map(|w| Want { after: w.after.min(Seq(last.0.saturating_sub(1))), ..w });
+        let limit = ReadLimit { upto: last, events_max: 1, bytes_max: usize::MAX };
+        if let ReadOutcome::Events { records, .. } = log.read(&wanted, limit)? {
+            found.extend(records);
+        }
+    }
+    found.sort_by_key(|r| r.seq);
+    let epochs = log.epochs();
+    for record in found {
+        let frame = Frame::new(&record, epochs.id(record.seq));
+        out.extend_from_slice(frame.bytes(subscription.encoding));
+    }
+    Ok(())
+}
+
+/// The head of every stream.
+fn head(parts: &Parts) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let mut set = |name: http::HeaderName, value| headers.insert(name, HeaderValue::from_static(value));
+    set(header::CONTENT_TYPE, "text/event-stream; charset=utf-8");
+    set(header::CACHE_CONTROL, "no-store, no-cache, no-transform");
+    set(http::HeaderName::from_static("x-accel-buffering"), "no");
+    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    if let Some(origin) = parts.extensions.get::<AllowedOrigin>() {
+        origin.apply(&mut headers);
+    }
+    headers
+}
+
+/// The same head as HTTP/1.1 text. The body ends with the connection (RFC 9112 §6.3), which every proxy understands.
+fn head_bytes(parts: &Parts) -> Vec<u8> {
+    let mut out = b"HTTP/1.1 200 OK\r\n".to_vec();
+    let date = httpdate::fmt_http_date(std::time::SystemTime::now());
+    let mut line = |name: &str, value: &[u8]| {
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value);
+        out.extend_from_slice(b"\r\n");
+    };
+    for (name, value) in &head(parts) {
+        line(name.as_str(), value.as_bytes());
+    }
+    line("date", date.as_bytes());
+    line("connection", b"close");
+    out.extend_from_slice(b"\r\n");
+    out
+}

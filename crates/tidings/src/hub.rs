@@ -1,0 +1,312 @@
+//! The hub: everything of one server, behind one handle.
+//!
+//! Owns: the parts and their life. Does not know: HTTP, flags, signals.
+//! Flow: `Hub::open` → publish / stream / close.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidings_core::wire::sse::encode;
+use tidings_core::{ChannelName, Epoch, EventId, Seq};
+
+use crate::control;
+use crate::frame::event_json;
+use crate::log::disk::DiskLog;
+use crate::log::memory::MemoryLog;
+use crate::log::{Log, LogError, OpenError, Outcome, Stats, Window};
+use crate::metrics::Metrics;
+use crate::pace::Pace;
+use crate::publish::{Publication, PublishError, Published};
+use crate::settings::Settings;
+use crate::shard::{Ephemeral, Readers, ShardParts, Shards};
+use crate::subscribe::Registry;
+use crate::tail::Tail;
+use crate::writer::{CommitError, Writer, WriterParts};
+
+/// Threads that read the log for connections that are behind.
+const READERS: usize = 2;
+/// How often retention and checkpoints are looked after.
+const MAINTENANCE: Duration = Duration::from_millis(500);
+
+/// A running server without its listener. Clones are handles to the same one.
+///
+/// ```no_run
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// use tidings::core::{ChannelName, Payload};
+/// let hub = tidings::Hub::open(tidings::Settings::on_disk("./tidings-data"))?;
+/// let orders = ChannelName::parse("orders")?;
+/// let published = hub.publish(tidings::Publication::new(orders, Payload::json("7")?)).await?;
+/// println!("durable as {}", published.ids[0]);
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Hub(pub(crate) Arc<Inner>);
+
+/// The parts of a hub.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) settings: Settings,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) tail: Arc<Tail>,
+    pub(crate) shards: Arc<Shards>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) pace: Pace,
+    draining: AtomicBool,
+    writer: Mutex<Option<Writer>>,
+    readers: Arc<Readers>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    closing: Arc<(Mutex<bool>, std::sync::Condvar)>,
+}
+
+impl Hub {
+    /// Opens the log and starts delivery.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the data folder is in use, unusable, damaged or of a newer version.
+    pub fn open(settings: Settings) -> Result<Self, OpenError> {
+        let log: Arc<dyn Log> = match &settings.data {
+            None => Arc::new(MemoryLog::new(settings.retention)),
+            Some(path) => {
+                let options = crate::log::disk::Options::default()
+                    .retention(settings.retention)
+                    .segment_bytes(settings.segment_bytes)
+                    .reserve_bytes(settings.disk_reserve_bytes);
+                Arc::new(DiskLog::open(path, options)?)
+            }
+        };
+        Self::start(settings, log).map_err(|source| OpenError::Io { path: "threads".into(), source })
+    }
+
+    fn start(settings: Settings, log: Arc<dyn Log>) -> std::io::Result<Self> {
+        let metrics = Arc::new(Metrics::new());
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = settings.shards.unwrap_or(cores);
+        let tail = Arc::new(Tail::new(log.head(), count, settings.tail_bytes));
+        let (readers, mut threads) = Readers::start(Arc::clone(&log), Arc::clone(&metrics), READERS)?;
+        let parts = ShardParts {
+            tail: Arc::clone(&tail),
+            log: Arc::clone(&log),
+            readers: Arc::clone(&readers),
+            metrics: Arc::clone(&metrics),
+            keepalive: settings.keepalive,
+            stall: settings.stall,
+        };
+        let (shards, shard_threads) = Shards::start(&parts, count)?;
+        threads.extend(shard_threads);
+        let (writer, writer_thread) = Writer::start(WriterParts {
+            log: Arc::clone(&log),
+            tail: Arc::clone(&tail),
+            shards: Arc::clone(&shards),
+            metrics: Arc::clone(&metrics),
+        })?;
+        threads.push(writer_thread);
+        let closing = Arc::new((Mutex::new(false), std::sync::Condvar::new()));
+        threads.push(maintain(Arc::clone(&log), Arc::clone(&closing))?);
+        let registry = Registry::new(settings.streams_max, Arc::clone(&metrics));
+        let pace = Pace::per_second(settings.streams_per_second);
+        Ok(Self(Arc::new(Inner {
+            pace,
+            settings,
+            log,
+            tail,
+            shards,
+            registry,
+            metrics,
+            draining: AtomicBool::new(false),
+            writer: Mutex::new(Some(writer)),
+            readers,
+            threads: Mutex::new(threads),
+            closing,
+        })))
+    }
+
+    /// Publishes an event. When this returns `Ok`, the event survives `kill -9` and power loss.
+    ///
+    /// # Errors
+    /// [`PublishError`]; its `code()` is what HTTP callers see.
+    pub async fn publish(&self, publication: Publication) -> Result<Published, PublishError> {
+        publication.check()?;
+        if publication.ephemeral {
+            self.publish_ephemeral(&publication);
+            return Ok(Published { ids: Vec::new(), duplicate: false });
+        }
+        let outcomes = self.commit(vec![publication.group()]).await?;
+        outcomes.into_iter().next().map_or(Err(CommitError::OutcomeUnknown.into()), |o| self.published(o))
+    }
+
+    /// Publishes several events with one commit, adjacent and in order: all that are not refused, or none.
+    ///
+    /// # Errors
+    /// [`CommitError`] when the commit failed; what was refused for itself is in the list.
+    pub async fn publish_batch(
+        &self,
+        batch: &[Publication],
+    ) -> Result<Vec<Result<Published, PublishError>>, CommitError> {
+        let checked: Vec<Result<(), PublishError>> = batch.iter().map(Publication::check).collect();
+        let valid = || batch.iter().zip(&checked).filter(|(_, c)| c.is_ok()).map(|(p, _)| p);
+        let groups: Vec<_> = valid().filter(|p| !p.ephemeral).map(Publication::group).collect();
+        let mut outcomes = match groups.is_empty() {
+            true => Vec::new(),
+            false => self.commit(groups).await?,
+        }
+        .into_iter();
+        valid().filter(|p| p.ephemeral).for_each(|p| self.publish_ephemeral(p));
+        let result = |(publication, checked): (&Publication, Result<(), PublishError>)| {
+            checked?;
+            if publication.ephemeral {
+                return Ok(Published { ids: Vec::new(), duplicate: false });
+            }
+            outcomes.next().map_or(Err(CommitError::OutcomeUnknown.into()), |o| self.published(o))
+        };
+        Ok(batch.iter().zip(checked).map(result).collect())
+    }
+
+    /// Appends groups that were checked.
+    pub(crate) async fn commit(&self, groups: Vec<crate::log::Group>) -> Result<Vec<Outcome>, CommitError> {
+        let writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        writer.ok_or(CommitError::Closing)?.commit(groups).await
+    }
+
+    /// Names the ids of an outcome.
+    pub(crate) fn published(&self, outcome: Outcome) -> Result<Published, PublishError> {
+        let epochs = self.0.log.epochs();
+        match outcome {
+            Outcome::Appended(places) => {
+                Ok(Published { ids: places.iter().map(|p| epochs.id(p.seq)).collect(), duplicate: false })
+            }
+            Outcome::Duplicate { first, count } => {
+                let ids = (0..u64::from(count)).map(|n| epochs.id(Seq(first.0 + n))).collect();
+                Ok(Published { ids, duplicate: true })
+            }
+            Outcome::Refused(refusal) => Err(refusal.into()),
+        }
+    }
+
+    fn publish_ephemeral(&self, publication: &Publication) {
+        let time_ms = crate::clock::unix_ms();
+        for channel in &publication.channels {
+            let mut plain = encode::body(&publication.event, channel, time_ms, &publication.payload);
+            let nowhere = EventId::new(Epoch::from_random(0), Seq::ZERO);
+            let json = event_json(&plain, !publication.payload.is_json(), nowhere);
+            let mut envelope = Vec::new();
+            encode::data(&mut envelope, &json.replacen(&format!("\"id\":\"{nowhere}\""), "\"id\":null", 1));
+            envelope.push(b'\n');
+            plain.push(b'\n');
+            let event =
+                Ephemeral { channel: channel.clone(), plain: plain.into(), envelope: envelope.into() };
+            let dropped = self.0.shards.ephemeral(&event);
+            self.0.metrics.ephemeral_dropped.inc_by(u64::try_from(dropped).unwrap_or(0));
+        }
+    }
+
+    /// Deletes what a channel holds now; streams are told. `None` if there is no such channel.
+    ///
+    /// # Errors
+    /// [`LogError`] when the log cannot make it durable.
+    pub async fn delete(&self, channel: &ChannelName) -> Result<Option<Window>, LogError> {
+        let (log, name) = (Arc::clone(&self.0.log), channel.clone());
+        let deleted = tokio::task::spawn_blocking(move || log.delete(&name)).await;
+        let window = deleted.map_err(|e| LogError::Poisoned(e.to_string()))??;
+        if let Some(window) = window {
+            self.0.tail.delete(channel);
+            self.0.shards.deleted(channel, window.floor);
+        }
+        Ok(window)
+    }
+
+    /// What is retained of a channel.
+    #[must_use]
+    pub fn window(&self, channel: &ChannelName) -> Option<Window> {
+        self.0.log.window(channel)
+    }
+
+    /// The newest position, as an id.
+    #[must_use]
+    pub fn head(&self) -> EventId {
+        self.0.log.epochs().id(self.0.tail.head())
+    }
+
+    /// Figures of the log.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.0.log.stats()
+    }
+
+    /// Why the hub is not ready, if it is not.
+    #[must_use]
+    pub fn unready(&self) -> Option<String> {
+        if self.is_draining() {
+            return Some("draining".into());
+        }
+        let stats = self.stats();
+        let damaged = stats.damaged.first().map(|place| format!("damaged: {place}"));
+        stats.refusing.or(damaged)
+    }
+
+    /// Whether the hub is stopping.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Acquire)
+    }
+
+    /// Begins to stop: every stream is told, and closed at a random time within the drain time. New streams are asked to
+    /// come back.
+    pub fn drain(&self) {
+        if !self.0.draining.swap(true, Ordering::AcqRel) {
+            self.0.shards.drain(self.0.settings.drain);
+        }
+    }
+
+    /// How many streams are open.
+    #[must_use]
+    pub fn streams(&self) -> u64 {
+        self.0.registry.streams()
+    }
+
+    /// Stops for good: what was accepted is committed, then every thread ends. Blocks for a moment.
+    ///
+    /// # Errors
+    /// [`LogError`] when the last checkpoint could not be written; nothing is lost by that.
+    pub fn close(&self) -> Result<(), LogError> {
+        // The writer's thread ends when its last handle is gone and its queue is empty.
+        drop(self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).take());
+        *self.0.closing.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.0.closing.1.notify_all();
+        self.0.shards.stop();
+        self.0.readers.stop();
+        let threads = std::mem::take(&mut *self.0.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread had panicked");
+            }
+        }
+        self.0.log.close()
+    }
+
+    /// What a stream gets that cannot be served now.
+    pub(crate) fn come_back(&self, soon: bool) -> Bytes {
+        self.0.metrics.refused.inc();
+        let (least, spread) = if soon { (2_000, 2_000) } else { (5_000, 10_000) };
+        control::come_back(least + u32::try_from(crate::clock::random() % spread).unwrap_or(0))
+    }
+}
+
+fn maintain(
+    log: Arc<dyn Log>,
+    closing: Arc<(Mutex<bool>, std::sync::Condvar)>,
+) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("tidings-maintenance".into()).spawn(move || {
+        let (flag, changed) = &*closing;
+        let mut stop = flag.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*stop {
+            stop = changed.wait_timeout(stop, MAINTENANCE).unwrap_or_else(PoisonError::into_inner).0;
+            if let Err(error) = log.maintain(crate::clock::unix_ms()) {
+                tracing::error!(%error, "maintenance of the log failed");
+            }
+        }
+    })
+}

@@ -1,0 +1,123 @@
+//! What an embedder may set, with its default and why.
+//!
+//! Owns: numbers of a running hub. Does not know: flags and files (the binary's business).
+//! Flow: read once by `Hub::open`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::log::Retention;
+
+/// Settings of a hub.
+///
+/// ```
+/// let settings = tidings::Settings::in_memory().shards(1);
+/// assert_eq!(settings.shards, Some(1));
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Settings {
+    /// The data folder; `None` keeps everything in memory, where a restart forgets it.
+    pub data: Option<PathBuf>,
+    /// What the log keeps.
+    pub retention: Retention,
+    /// Bytes per log segment. Default 64 MiB.
+    pub segment_bytes: u64,
+    /// Free disk space below which publishes are refused with 507. Default 512 MiB.
+    pub disk_reserve_bytes: u64,
+    /// Delivery threads. Default: one for each core.
+    pub shards: Option<usize>,
+    /// Streams at once. Default: what the open-file limit allows.
+    pub streams_max: usize,
+    /// New streams per second. Default 2,000.
+    pub streams_per_second: u32,
+    /// Silence after which a stream gets a comment. Default 15 s.
+    pub keepalive: Duration,
+    /// A reader that takes no byte for this long is closed; it resumes by its id. Default 5 min.
+    pub stall: Duration,
+    /// Frames kept in memory for readers that are slightly behind. Default 16 MiB.
+    pub tail_bytes: usize,
+    /// How long a graceful stop takes. Default 10 s.
+    pub drain: Duration,
+    /// Prefix of every URL that is given out, such as `https://app.example/rt`. Default: none.
+    pub public_url: String,
+    /// Further paths of the stream of events, such as `/api/events`.
+    pub events_paths: Vec<String>,
+    /// For development on this machine: loopback hosts and origins only. Default: off.
+    pub dev: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            data: None,
+            retention: Retention::default(),
+            segment_bytes: 64 << 20,
+            disk_reserve_bytes: 512 << 20,
+            shards: None,
+            streams_max: 100_000,
+            streams_per_second: 2_000,
+            keepalive: Duration::from_secs(15),
+            stall: Duration::from_secs(300),
+            tail_bytes: 16 << 20,
+            drain: Duration::from_secs(10),
+            public_url: String::new(),
+            events_paths: Vec::new(),
+            dev: false,
+        }
+    }
+}
+
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident: $type:ty = $value:expr;)*) => {$(
+        $(#[$doc])*
+        #[must_use]
+        pub fn $name(mut self, $name: $type) -> Self {
+            self.$name = $value;
+            self
+        }
+    )*};
+}
+
+impl Settings {
+    /// Everything in memory: for tests and for events that a restart may forget.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self::default()
+    }
+
+    /// Durable, in a folder.
+    #[must_use]
+    pub fn on_disk(data: impl Into<PathBuf>) -> Self {
+        Self { data: Some(data.into()), ..Self::default() }
+    }
+
+    setters! {
+        /// What the log keeps.
+        retention: Retention = retention;
+        /// Bytes per log segment.
+        segment_bytes: u64 = segment_bytes;
+        /// Free disk space below which publishes are refused.
+        disk_reserve_bytes: u64 = disk_reserve_bytes;
+        /// Delivery threads.
+        shards: usize = Some(shards.max(1));
+        /// Streams at once.
+        streams_max: usize = streams_max;
+        /// New streams per second.
+        streams_per_second: u32 = streams_per_second.max(1);
+        /// Silence after which a stream gets a comment.
+        keepalive: Duration = keepalive;
+        /// How long a reader may take no byte.
+        stall: Duration = stall;
+        /// Frames kept in memory.
+        tail_bytes: usize = tail_bytes;
+        /// How long a graceful stop takes.
+        drain: Duration = drain;
+        /// Prefix of every URL that is given out.
+        public_url: String = public_url;
+        /// Further paths of the stream of events.
+        events_paths: Vec<String> = events_paths;
+        /// Loopback hosts and origins only.
+        dev: bool = dev;
+    }
+}

@@ -1,0 +1,229 @@
+//! Catching up: reading the log for connections that are behind the tail, slice by slice.
+//!
+//! Owns: the reader threads, their order (round-robin) and what all slices together may hold. Does not know: sockets.
+//! Flow: in ← a connection's cursor · out → one slice to its shard, and nothing is kept.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tidings_core::resume::{Reason, Reset, Retained, gone};
+use tidings_core::{ChannelName, Seq, limits};
+
+use super::chunk::Chunk;
+use super::inbox::{Command, Inbox, Key};
+use crate::frame::Frame;
+use crate::log::{Log, ReadLimit, ReadOutcome, Want, Window};
+use crate::metrics::Metrics;
+use crate::subscribe::Subscription;
+use crate::tail::SliceBound;
+
+/// The bounds of one slice.
+pub(crate) const BOUND: SliceBound =
+    SliceBound { events_max: limits::SLICE_EVENTS_MAX, bytes_max: limits::SLICE_BYTES_MAX };
+
+/// A connection that wants its next slice. Each has one at most.
+#[derive(Debug)]
+pub(crate) struct Errand {
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) key: Key,
+    pub(crate) subscription: Arc<Subscription>,
+    pub(crate) cursor: Seq,
+    pub(crate) upto: Seq,
+    /// Per channel: what is gone up to here is no news. Empty if nothing is.
+    pub(crate) grace: Box<[Seq]>,
+}
+
+/// What a reader found for a connection.
+#[derive(Debug)]
+pub(crate) struct Slice {
+    pub(crate) found: Found,
+    _room: Option<Room>,
+}
+
+/// The next thing to send.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// Frames, complete up to `to`.
+    Frames { chunk: Chunk, to: Seq },
+    /// Something is gone: this control event, and how the connection goes on.
+    Reset { control: Bytes, cursor: Seq, grace: Box<[Seq]> },
+    /// The medium failed: the connection is closed, its client comes back.
+    Failed,
+}
+
+/// The reader threads.
+#[derive(Debug)]
+pub(crate) struct Readers {
+    queue: Mutex<Option<VecDeque<Errand>>>,
+    changed: Condvar,
+    held: Arc<AtomicUsize>,
+    log: Arc<dyn Log>,
+    metrics: Arc<Metrics>,
+}
+
+/// Bytes of a slice that has not been sent yet.
+#[derive(Debug)]
+struct Room(Arc<AtomicUsize>, usize);
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::AcqRel);
+    }
+}
+
+impl Readers {
+    pub(crate) fn start(
+        log: Arc<dyn Log>,
+        metrics: Arc<Metrics>,
+        threads: usize,
+    ) -> std::io::Result<(Arc<Self>, Vec<std::thread::JoinHandle<()>>)> {
+        let readers = Arc::new(Self {
+            queue: Mutex::new(Some(VecDeque::new())),
+            changed: Condvar::new(),
+            held: Arc::default(),
+            log,
+            metrics,
+        });
+        let spawn = |n: usize| {
+            let readers = Arc::clone(&readers);
+            std::thread::Builder::new().name(format!("tidings-reader-{n}")).spawn(move || readers.run())
+        };
+        let handles = (0..threads).map(spawn).collect::<Result<_, _>>()?;
+        Ok((readers, handles))
+    }
+
+    pub(crate) fn ask(&self, errand: Errand) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(queue) = queue.as_mut() {
+            queue.push_back(errand);
+            self.changed.notify_one();
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        *self.queue.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.changed.notify_all();
+    }
+
+    fn run(&self) {
+        while let Some(errand) = self.next() {
+            let found = self.read(&errand);
+            let bytes = match &found {
+                Found::Frames { chunk, .. } => chunk.bytes.len(),
+                Found::Reset { .. } | Found::Failed => 0,
+            };
+            self.held.fetch_add(bytes, Ordering::AcqRel);
+            let slice = Slice { found, _room: Some(Room(Arc::clone(&self.held), bytes)) };
+            errand.inbox.push(Command::Slice(errand.key, slice));
+        }
+    }
+
+    fn next(&self) -> Option<Errand> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let room = self.held.load(Ordering::Acquire) < limits::SLICES_BYTES_MAX;
+            if let Some(errand) = queue.as_mut()?.pop_front_if(|_| room) {
+                return Some(errand);
+            }
+            // Shards give room back without a notification: look again soon.
+            let wait = std::time::Duration::from_millis(if room { 1_000 } else { 5 });
+            queue = self.changed.wait_timeout(queue, wait).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn read(&self, errand: &Errand) -> Found {
+        let channels = &errand.subscription.channels;
+        let after = |i: usize| errand.cursor.max(errand.grace.get(i).copied().unwrap_or_default());
+        let windows: Vec<Option<Window>> = channels.iter().map(|c| self.log.window(c)).collect();
+        let owed = |i: &usize| windows.get(*i).copied().flatten().is_some_and(|w| w.head > after(*i));
+        let meant: Vec<usize> = (0..channels.len()).filter(owed).collect();
+        let wanted: Vec<Want<'_>> =
+            meant.iter().filter_map(|&i| Some(Want { channel: channels.get(i)?, after: after(i) })).collect();
+        let limit = ReadLimit { upto: errand.upto, events_max: BOUND.events_max, bytes_max: BOUND.bytes_max };
+        match self.log.read(&wanted, limit) {
+            Ok(ReadOutcome::Events { records, to }) => {
+                let epochs = self.log.epochs();
+                let frames: Vec<Arc<Frame>> =
+                    records.iter().map(|r| Arc::new(Frame::new(r, epochs.id(r.seq)))).collect();
+                let chunk = sendable(&frames, &errand.subscription);
+                Found::Frames { chunk, to }
+            }
+            Ok(ReadOutcome::Truncated { .. }) => self.truncated(errand),
+            Ok(ReadOutcome::Corrupt { resume_after }) => self.corrupt(errand, resume_after),
+            Err(error) => {
+                tracing::error!(%error, "cannot read the log for a connection");
+                Found::Failed
+            }
+        }
+    }
+
+    fn truncated(&self, errand: &Errand) -> Found {
+        let channels = &errand.subscription.channels;
+        let mut retained: Vec<Retained> = channels.iter().map(|c| retained(self.log.window(c))).collect();
+        let grace: Box<[Seq]> = retained
+            .iter()
+            .enumerate()
+            .map(|(i, r)| r.floor.max(errand.grace.get(i).copied().unwrap_or_default()))
+            .collect();
+        for (i, r) in retained.iter_mut().enumerate() {
+            if errand.grace.get(i).is_some_and(|g| *g >= r.floor) {
+                r.floor = Seq::ZERO;
+            }
+        }
+        match gone(errand.cursor, &retained) {
+            Some(reset) => self.reset(errand, &reset, errand.cursor, grace),
+            // The channel was forgotten between the two looks: nothing can be said about what it held.
+            None => {
+                let reset =
+                    Reset { reason: Reason::Expired, channels: Vec::new(), first: None, id: errand.cursor };
+                self.reset(errand, &reset, errand.cursor, grace)
+            }
+        }
+    }
+
+    fn corrupt(&self, errand: &Errand, resume_after: Seq) -> Found {
+        let reset = Reset { reason: Reason::Corrupt, channels: Vec::new(), first: None, id: resume_after };
+        self.reset(errand, &reset, resume_after, errand.grace.clone())
+    }
+
+    fn reset(&self, errand: &Errand, reset: &Reset, cursor: Seq, grace: Box<[Seq]>) -> Found {
+        self.metrics.resets.inc();
+        let mut out = Vec::new();
+        crate::control::reset(&mut out, reset, &errand.subscription.channels, &self.log.epochs());
+        Found::Reset { control: out.into(), cursor, grace }
+    }
+}
+
+/// What the resume decision needs to know of a channel.
+pub(crate) fn retained(window: Option<Window>) -> Retained {
+    window.map_or_else(Retained::default, |w| Retained {
+        first: w.first,
+        head: w.head,
+        floor: w.floor,
+        finished: w.finished,
+        deleted: w.deleted,
+    })
+}
+
+/// Leaves out what is past its time and what a newer event in the same slice replaces.
+pub(crate) fn sendable(frames: &[Arc<Frame>], subscription: &Subscription) -> Chunk {
+    let now = crate::clock::unix_ms();
+    let mut newest = HashSet::new();
+    let mut sent: Vec<&Arc<Frame>> = Vec::with_capacity(frames.len());
+    for frame in frames.iter().rev().filter(|f| f.is_live(now)) {
+        let is_newest = frame.key.as_ref().is_none_or(|key| newest.insert((&frame.channel, key)));
+        if is_newest || frame.flags.is_final {
+            sent.push(frame);
+        }
+    }
+    sent.reverse();
+    Chunk::new(sent.iter().copied(), subscription.encoding)
+}
+
+/// The newest final event, if every channel is finished.
+pub(crate) fn end_of(log: &dyn Log, channels: &[ChannelName]) -> Option<Seq> {
+    let finals: Option<Vec<Seq>> = channels.iter().map(|c| log.window(c).and_then(|w| w.finished)).collect();
+    finals?.into_iter().max()
+}

@@ -1,0 +1,363 @@
+//! Handing bytes to connections: in a pass, while catching up, and between two frames.
+//!
+//! Owns: what happens after each write. Does not know: where slices come from.
+//! Flow: a chunk → the sink → in step, behind, ended or gone.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidings_core::Seq;
+use tidings_core::wire::sse::encode;
+
+use super::catchup::{BOUND, Errand, Found, end_of, sendable};
+use super::chunk::Chunk;
+use super::connection::{Conn, Phase};
+use super::inbox::Key;
+use super::pass::{Owed, Pass, Visit, What};
+use super::run::Shard;
+use super::sink::Taken;
+
+/// How long a peer may take to close after we did.
+const LINGER_MS: u64 = 2_000;
+/// `tidings.cursor` at most this often.
+const CURSOR_MS: u64 = 5 * 60 * 1000;
+/// Bytes of frames in one pass: more is another pass, so that nobody waits long.
+const PASS_BYTES_MAX: usize = 256 * 1024;
+
+impl Shard {
+    /// Begins a pass if the head has moved.
+    pub(super) fn begin_pass(&mut self) {
+        let head = self.parts.tail.head();
+        if self.pass.is_some() || head <= self.position {
+            return;
+        }
+        let Some((frames, to)) = self.parts.tail.since(self.position, head, PASS_BYTES_MAX) else {
+            // Invariant: the tail keeps what a shard has not passed.
+            tracing::error!(position = %self.position, "the tail lost frames that a shard needs");
+            return;
+        };
+        let mut pass = Pass::new(&frames, to, |channel| self.listeners.contains_key(channel));
+        self.passes = self.passes.wrapping_add(1);
+        let mut visits = Vec::new();
+        for (channel, index) in pass.channels() {
+            for &place in self.listeners.get(channel).into_iter().flatten() {
+                let Some(conn) = self.conns.get_mut(place as usize) else { continue };
+                if conn.phase != Phase::InStep {
+                    continue;
+                }
+                if conn.subscription().channels.len() == 1 {
+                    visits.push(Visit { place, what: What::Channel(index) });
+                } else if conn.listed != self.passes {
+                    conn.listed = self.passes;
+                    visits.push(Visit { place, what: What::Merge });
+                }
+            }
+        }
+        pass.set_visits(visits);
+        self.pass = Some(pass);
+    }
+
+    /// Visits up to `budget` connections of the pass; ends it when all were visited.
+    pub(super) fn drive_pass(&mut self, budget: usize) {
+        let Some(mut pass) = self.pass.take() else { return };
+        for _ in 0..budget {
+            let Some(visit) = pass.next_visit() else {
+                self.position = pass.to;
+                self.parts.tail.passed(self.index, pass.to);
+                self.count();
+                let ahead = std::mem::take(&mut self.ahead);
+                ahead.into_iter().for_each(|key| self.enqueue(key));
+                return;
+            };
+            self.visit(&pass, visit);
+        }
+        self.pass = Some(pass);
+    }
+
+    fn visit(&mut self, pass: &Pass, visit: Visit) {
+        let Some(conn) = self.conns.get_mut(visit.place as usize) else { return };
+        // A connection that came or fell behind since the pass began is served from its own cursor.
+        if conn.phase != Phase::InStep {
+            return;
+        }
+        let own;
+        let chunk = match pass.chunk(visit, conn.subscription()) {
+            Owed::Nothing => return,
+            Owed::Shared(chunk) => chunk,
+            Owed::Own(chunk) => {
+                own = chunk;
+                &own
+            }
+        };
+        conn.cursor = self.position;
+        let key = Key { place: visit.place, serial: conn.serial };
+        if !self.send(key, chunk) {
+            return;
+        }
+        if chunk.has_final() {
+            self.set_end(key, pass.to);
+        }
+    }
+
+    /// Sends a chunk. `true` if all of it was taken; else the connection is behind, or gone.
+    fn send(&mut self, key: Key, chunk: &Chunk) -> bool {
+        let now = self.now_ms;
+        let Some(conn) = self.conn(key) else { return false };
+        match conn.sink.offer(&chunk.bytes) {
+            Taken::All => {
+                conn.wrote_ms = now;
+                conn.told_ms = now;
+                conn.told = chunk.last().unwrap_or(conn.told);
+                self.delivered += chunk.len() as u64;
+                self.delivered_bytes += chunk.bytes.len() as u64;
+                true
+            }
+            Taken::Part(bytes) => {
+                let rest = chunk.rest(bytes);
+                if bytes > 0 {
+                    conn.wrote_ms = now;
+                }
+                if let Some(reached) = rest.reached {
+                    conn.cursor = reached;
+                    (conn.told, conn.told_ms) = (reached, now);
+                }
+                conn.pending = rest.pending;
+                conn.blocked = true;
+                let fell = conn.phase == Phase::InStep;
+                conn.phase = Phase::Behind;
+                if fell {
+                    conn.subscription().set_behind(true);
+                    self.parts.metrics.behind.inc();
+                }
+                self.delivered += rest.frames as u64;
+                self.delivered_bytes += bytes as u64;
+                false
+            }
+            Taken::Gone => {
+                self.remove(key);
+                false
+            }
+        }
+    }
+
+    /// Sends something that is no frame, between two frames. In step, what does not fit makes the connection behind.
+    pub(super) fn say(&mut self, key: Key, bytes: Bytes) {
+        let (now, position) = (self.now_ms, self.position);
+        let Some(conn) = self.conn(key) else { return };
+        match conn.sink.offer(&bytes) {
+            Taken::All => conn.wrote_ms = now,
+            Taken::Part(taken) => {
+                if taken > 0 {
+                    conn.wrote_ms = now;
+                }
+                conn.pending = bytes.slice(taken..);
+                conn.blocked = true;
+                if conn.phase == Phase::InStep {
+                    conn.phase = Phase::Behind;
+                    conn.cursor = position;
+                    conn.subscription().set_behind(true);
+                    self.parts.metrics.behind.inc();
+                }
+            }
+            Taken::Gone => self.remove(key),
+        }
+    }
+
+    /// The sink has room: what is pending goes first.
+    pub(super) fn writable(&mut self, key: Key) {
+        let now = self.now_ms;
+        let Some(conn) = self.conn(key) else { return };
+        conn.blocked = false;
+        if !conn.pending.is_empty() {
+            let pending = std::mem::take(&mut conn.pending);
+            match conn.sink.offer(&pending) {
+                Taken::All => conn.wrote_ms = now,
+                Taken::Part(taken) => {
+                    if taken > 0 {
+                        conn.wrote_ms = now;
+                    }
+                    conn.pending = pending.slice(taken..);
+                    conn.blocked = true;
+                    return;
+                }
+                Taken::Gone => return self.remove(key),
+            }
+        }
+        match conn.phase {
+            Phase::Behind => self.enqueue(key),
+            Phase::Closing => self.end(key),
+            Phase::InStep => {}
+        }
+    }
+
+    /// Puts a connection that is behind on the list of those that want their next slice.
+    pub(super) fn enqueue(&mut self, key: Key) {
+        let Some(conn) = self.conn(key) else { return };
+        if conn.phase == Phase::Behind && conn.is_free() && !conn.reading && !conn.queued {
+            conn.queued = true;
+            self.wanting.push_back(key);
+        }
+    }
+
+    /// Serves up to `budget` connections that are behind, each one slice.
+    pub(super) fn drive_behind(&mut self, budget: usize) {
+        for _ in 0..budget {
+            let Some(key) = self.wanting.pop_front() else { return };
+            if let Some(conn) = self.conn(key) {
+                conn.queued = false;
+                if conn.phase == Phase::Behind && conn.is_free() && !conn.reading {
+                    self.serve_behind(key);
+                }
+            }
+        }
+    }
+
+    fn serve_behind(&mut self, key: Key) {
+        self.tell_deleted(key);
+        let (position, in_pass) = (self.position, self.pass.is_some());
+        let Some(conn) = self.conn(key) else { return };
+        if conn.phase != Phase::Behind || !conn.is_free() {
+            return;
+        }
+        if conn.end_after.is_some_and(|end| conn.cursor >= end) {
+            return self.close(key);
+        }
+        if conn.cursor > position || (conn.cursor == position && in_pass) {
+            // It stands where the shard has yet to come.
+            return self.ahead.push(key);
+        }
+        if conn.cursor == position {
+            conn.phase = Phase::InStep;
+            conn.subscription().set_behind(false);
+            conn.rare.take_if(|r| r.drain_ms.is_none() && r.discarded == 0);
+            self.parts.metrics.behind.dec();
+            return;
+        }
+        let subscription = Arc::clone(&conn.ticket.subscription);
+        let (cursor, grace) = (conn.cursor, conn.grace());
+        let in_memory = self.parts.tail.slice(&subscription.channels, cursor, position, BOUND);
+        match in_memory {
+            Some((frames, to)) => self.send_slice(key, &sendable(&frames, &subscription), to),
+            None => {
+                if let Some(conn) = self.conn(key) {
+                    conn.reading = true;
+                }
+                let inbox = self.inbox();
+                self.parts.readers.ask(Errand { inbox, key, subscription, cursor, upto: position, grace });
+            }
+        }
+    }
+
+    /// A reader has found the next slice.
+    pub(super) fn found(&mut self, key: Key, found: Found) {
+        let Some(conn) = self.conn(key) else { return };
+        conn.reading = false;
+        if conn.phase != Phase::Behind {
+            return;
+        }
+        match found {
+            Found::Frames { chunk, to } => self.send_slice(key, &chunk, to),
+            Found::Reset { control, cursor, grace } => {
+                conn.cursor = cursor;
+                conn.rare().grace = grace;
+                self.say(key, control);
+                self.enqueue(key);
+            }
+            Found::Failed => self.remove(key),
+        }
+    }
+
+    fn send_slice(&mut self, key: Key, chunk: &Chunk, to: Seq) {
+        if chunk.len() > 0 && !self.send(key, chunk) {
+            return;
+        }
+        if let Some(conn) = self.conn(key) {
+            conn.cursor = to;
+            conn.settle_grace();
+        }
+        if chunk.has_final() {
+            self.set_end(key, to);
+        }
+        self.enqueue(key);
+    }
+
+    /// A final event was sent: the stream may have come to its end.
+    fn set_end(&mut self, key: Key, reached: Seq) {
+        let Some(conn) = self.conn(key) else { return };
+        let subscription = Arc::clone(&conn.ticket.subscription);
+        let Some(end) = end_of(&*self.parts.log, &subscription.channels) else { return };
+        if let Some(conn) = self.conn(key) {
+            conn.end_after = Some(end);
+        }
+        if reached >= end {
+            self.close(key);
+        }
+    }
+
+    /// Says which channels were deleted, once, between two frames.
+    pub(super) fn tell_deleted(&mut self, key: Key) {
+        let position = self.position;
+        let Some(conn) = self.conn(key) else { return };
+        if !conn.is_free() || conn.rare.as_ref().is_none_or(|r| r.deleted.is_empty()) {
+            return;
+        }
+        let deleted = std::mem::take(&mut conn.rare().deleted);
+        let at = if conn.phase == Phase::InStep { position } else { conn.cursor };
+        let subscription = Arc::clone(&conn.ticket.subscription);
+        let index = |c| subscription.channels.iter().position(|mine| mine == c);
+        let channels: Vec<usize> = deleted.iter().filter_map(index).collect();
+        let reason = tidings_core::resume::Reason::Deleted;
+        let reset = tidings_core::resume::Reset { reason, channels, first: None, id: at };
+        let mut out = Vec::new();
+        crate::control::reset(&mut out, &reset, &subscription.channels, &self.parts.log.epochs());
+        self.parts.metrics.resets.inc();
+        self.say(key, out.into());
+    }
+
+    /// A connection has been quiet: a comment, or its position if the log has moved meanwhile.
+    pub(super) fn keep_alive(&mut self, key: Key) {
+        let (now, position, in_pass) = (self.now_ms, self.position, self.pass.is_some());
+        let Some(conn) = self.conn(key) else { return };
+        let moved = position > conn.told && now.saturating_sub(conn.told_ms) >= CURSOR_MS;
+        if !moved || in_pass {
+            return self.say(key, Bytes::from_static(encode::KEEPALIVE));
+        }
+        (conn.told, conn.told_ms) = (position, now);
+        let id = self.parts.log.epochs().id(position);
+        self.say(key, crate::control::cursor(id));
+    }
+
+    /// Ends a connection once what is pending is gone.
+    pub(super) fn close(&mut self, key: Key) {
+        self.unlist(key);
+        let Some(conn) = self.conn(key) else { return };
+        if conn.phase == Phase::Behind {
+            self.parts.metrics.behind.dec();
+        }
+        let Some(conn) = self.conn(key) else { return };
+        conn.phase = Phase::Closing;
+        if conn.pending.is_empty() {
+            self.end(key);
+        }
+    }
+
+    /// Says that nothing follows, and waits a moment for the peer to say so too.
+    fn end(&mut self, key: Key) {
+        let now = self.now_ms;
+        let Some(conn) = self.conn(key) else { return };
+        if conn.ended {
+            return;
+        }
+        conn.ended = true;
+        conn.sink.end();
+        if matches!(conn.sink, super::sink::Sink::Body(_)) {
+            return self.remove(key);
+        }
+        conn.wrote_ms = now;
+        self.wheel.set(key, now + LINGER_MS);
+    }
+
+    fn conn(&mut self, key: Key) -> Option<&mut Conn> {
+        self.conns.get_mut(key.place as usize).filter(|c| c.serial == key.serial)
+    }
+}

@@ -1,0 +1,366 @@
+//! A shard's thread: its loop, its commands, its timers.
+//!
+//! Owns: the connections, who listens to what, the shard's position P. Does not know: what frames hold.
+//! Flow: events of sockets · commands · a pass, some visits at a time · connections behind, a slice each · timers.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+use tidings_core::{ChannelName, Seq, limits};
+
+use super::ShardParts;
+use super::connection::{Conn, Phase};
+use super::inbox::{Command, Ephemeral, Inbox, Key, NewSink, Opening};
+use super::pass::Pass;
+use super::sink::Sink;
+use super::wheel::Wheel;
+use crate::frame::Encoding;
+
+/// Sends between two looks at sockets and commands.
+const VISITS_PER_TURN: usize = 256;
+/// Slices between two looks at sockets and commands.
+const SLICES_PER_TURN: usize = 64;
+/// Events of sockets in one look.
+const EVENTS_PER_TURN: usize = 1_024;
+const WAKER: Token = Token(usize::MAX);
+
+/// A delivery thread and the connections that it owns.
+#[derive(Debug)]
+pub(super) struct Shard {
+    pub(super) index: usize,
+    pub(super) parts: ShardParts,
+    pub(super) conns: Slab<Conn>,
+    /// Who listens to a channel, by place.
+    pub(super) listeners: HashMap<ChannelName, Vec<u32>>,
+    /// Everything up to here was handed to all connections in step. Moves at the end of a pass.
+    pub(super) position: Seq,
+    pub(super) pass: Option<Pass>,
+    pub(super) passes: u32,
+    /// Connections behind that want their next slice.
+    pub(super) wanting: VecDeque<Key>,
+    /// Connections that stand where this shard has yet to come.
+    pub(super) ahead: Vec<Key>,
+    pub(super) wheel: Wheel,
+    pub(super) now_ms: u64,
+    pub(super) delivered: u64,
+    pub(super) delivered_bytes: u64,
+    /// Set once the server stops: over how long connections are closed.
+    pub(super) spread_ms: Option<u32>,
+    serials: u32,
+    poll: Poll,
+    inbox: Arc<Inbox>,
+    stopping: bool,
+}
+
+impl Shard {
+    pub(super) fn new(index: usize, parts: ShardParts) -> std::io::Result<Self> {
+        let poll = Poll::new()?;
+        let inbox = Inbox::new(mio::Waker::new(poll.registry(), WAKER)?);
+        let now_ms = crate::clock::now_ms();
+        Ok(Self {
+            index,
+            position: parts.tail.head(),
+            parts,
+            conns: Slab::new(),
+            listeners: HashMap::new(),
+            pass: None,
+            passes: 0,
+            wanting: VecDeque::new(),
+            ahead: Vec::new(),
+            wheel: Wheel::new(now_ms),
+            now_ms,
+            delivered: 0,
+            delivered_bytes: 0,
+            spread_ms: None,
+            serials: 0,
+            poll,
+            inbox,
+            stopping: false,
+        })
+    }
+
+    pub(super) fn inbox(&self) -> Arc<Inbox> {
+        Arc::clone(&self.inbox)
+    }
+
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        while !self.stopping {
+            let busy = self.pass.is_some() || !self.wanting.is_empty();
+            let wait = if busy { 0 } else { self.wheel.wait_ms(crate::clock::now_ms()) };
+            if let Err(error) = self.poll.poll(&mut events, Some(Duration::from_millis(wait)))
+                && error.kind() != std::io::ErrorKind::Interrupted
+            {
+                tracing::error!(%error, "a shard cannot wait for its sockets");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            self.now_ms = crate::clock::now_ms();
+            for event in &events {
+                self.handle_socket(event);
+            }
+            for command in self.inbox.take() {
+                self.handle(command);
+            }
+            self.begin_pass();
+            self.drive_pass(VISITS_PER_TURN);
+            self.drive_behind(SLICES_PER_TURN);
+            for key in self.wheel.due(self.now_ms) {
+                self.handle_timer(key);
+            }
+            self.count();
+        }
+    }
+
+    /// Adds what was delivered to the metrics: once a turn, not once a send.
+    pub(super) fn count(&mut self) {
+        if self.delivered > 0 {
+            self.parts.metrics.delivered.inc_by(std::mem::take(&mut self.delivered));
+            self.parts.metrics.delivered_bytes.inc_by(std::mem::take(&mut self.delivered_bytes));
+        }
+    }
+
+    fn handle_socket(&mut self, event: &mio::event::Event) {
+        if event.token() == WAKER {
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(event.token().0) else { return };
+        let key = Key { place: place(event.token().0), serial: conn.serial };
+        if event.is_error() || event.is_read_closed() || (event.is_write_closed() && !conn.ended) {
+            return self.remove(key);
+        }
+        if event.is_readable() {
+            match conn.sink.discard() {
+                None => return self.remove(key),
+                Some(0) => {}
+                Some(bytes) => {
+                    let rare = conn.rare();
+                    rare.discarded = rare.discarded.saturating_add(bytes);
+                    if rare.discarded > limits::PIPELINED_BYTES_MAX {
+                        return self.remove(key);
+                    }
+                }
+            }
+        }
+        if event.is_writable() && conn.blocked {
+            self.writable(key);
+        }
+    }
+
+    fn handle(&mut self, command: Command) {
+        match command {
+            Command::Open(opening) => self.open(*opening),
+            Command::Slice(key, slice) => self.found(key, slice.found),
+            Command::Writable(key) => self.writable(key),
+            Command::Gone(key) => self.remove(key),
+            Command::Close(key) => self.close(key),
+            Command::Ephemeral(event) => self.ephemeral(&event),
+            Command::Deleted(channel, upto) => self.deleted(&channel, upto),
+            Command::Drain(spread_ms) => self.drain(spread_ms),
+            Command::Stop => self.stopping = true,
+        }
+    }
+
+    /// Registers a connection as behind, then writes its preamble. Register, then read: nothing can fall between.
+    fn open(&mut self, opening: Opening) {
+        let Opening { sink, ticket, preamble, cursor, grace, end_after } = opening;
+        self.serials = self.serials.wrapping_add(1);
+        let entry = self.conns.vacant_entry();
+        let key = Key { place: place(entry.key()), serial: self.serials };
+        let sink = match sink {
+            NewSink::Body(pipe) => {
+                pipe.own(Arc::clone(&self.inbox), key);
+                Sink::Body(pipe)
+            }
+            NewSink::Socket(socket) => {
+                let mut socket = mio::net::TcpStream::from_std(socket);
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                if let Err(error) = self.poll.registry().register(&mut socket, Token(entry.key()), interest) {
+                    tracing::warn!(%error, "cannot watch a socket");
+                    return;
+                }
+                Sink::Socket(socket)
+            }
+        };
+        for channel in &ticket.subscription.channels {
+            self.listeners.entry(channel.clone()).or_default().push(key.place);
+        }
+        ticket.serve_at(Arc::clone(&self.inbox), key);
+        entry.insert(Conn {
+            serial: key.serial,
+            phase: Phase::Behind,
+            blocked: false,
+            reading: false,
+            queued: false,
+            ended: false,
+            listed: 0,
+            sink,
+            ticket,
+            pending: bytes::Bytes::new(),
+            cursor,
+            told: cursor,
+            end_after,
+            rare: None,
+            wrote_ms: self.now_ms,
+            told_ms: self.now_ms,
+        });
+        self.parts.metrics.behind.inc();
+        if !grace.is_empty()
+            && let Some(conn) = self.conns.get_mut(key.place as usize)
+        {
+            conn.rare().grace = grace;
+        }
+        self.say(key, preamble);
+        self.enqueue(key);
+        self.wheel.set(key, self.now_ms + self.keepalive_ms(key));
+        if let Some(spread_ms) = self.spread_ms {
+            self.drain_one(key, spread_ms);
+        }
+    }
+
+    /// Ephemeral events go to connections in step that have nothing pending; others never hear of them.
+    fn ephemeral(&mut self, event: &Ephemeral) {
+        let places = self.listeners.get(&event.channel).cloned().unwrap_or_default();
+        for place in places {
+            let Some(conn) = self.conns.get_mut(place as usize) else { continue };
+            if conn.phase == Phase::InStep && conn.is_free() {
+                let key = Key { place, serial: conn.serial };
+                let bytes = match conn.subscription().encoding {
+                    Encoding::Plain => event.plain.clone(),
+                    Encoding::Envelope => event.envelope.clone(),
+                };
+                self.say(key, bytes);
+            }
+        }
+    }
+
+    fn deleted(&mut self, channel: &ChannelName, upto: Seq) {
+        let places = self.listeners.get(channel).cloned().unwrap_or_default();
+        for place in places {
+            let Some(conn) = self.conns.get_mut(place as usize) else { continue };
+            let key = Key { place, serial: conn.serial };
+            let count = conn.subscription().channels.len();
+            let index = conn.subscription().channels.iter().position(|c| c == channel);
+            let behind = conn.phase == Phase::Behind;
+            let rare = conn.rare();
+            rare.deleted.push(channel.clone());
+            if behind {
+                // What is gone is told here; the reader of the log need not tell it again.
+                let mut grace = std::mem::take(&mut rare.grace).into_vec();
+                grace.resize(count, Seq::ZERO);
+                if let Some(slot) = index.and_then(|i| grace.get_mut(i)) {
+                    *slot = upto.max(*slot);
+                }
+                rare.grace = grace.into();
+            }
+            self.tell_deleted(key);
+        }
+    }
+
+    fn drain(&mut self, spread_ms: u32) {
+        let keys: Vec<Key> =
+            self.conns.iter().map(|(at, c)| Key { place: place(at), serial: c.serial }).collect();
+        self.spread_ms = Some(spread_ms);
+        keys.into_iter().for_each(|key| self.drain_one(key, spread_ms));
+    }
+
+    fn drain_one(&mut self, key: Key, spread_ms: u32) {
+        let due = self.now_ms + crate::clock::random() % u64::from(spread_ms.max(1));
+        if let Some(conn) = self.conns.get_mut(key.place as usize) {
+            conn.rare().drain_ms = Some(due);
+        }
+        self.wheel.set(key, due);
+    }
+
+    fn handle_timer(&mut self, key: Key) {
+        let now = self.now_ms;
+        let stall_ms = u64::try_from(self.parts.stall.as_millis()).unwrap_or(u64::MAX);
+        let keepalive_ms = self.keepalive_ms(key);
+        let Some(conn) = self.conns.get_mut(key.place as usize).filter(|c| c.serial == key.serial) else {
+            return;
+        };
+        if conn.ended {
+            if now >= conn.wrote_ms + 2_000 {
+                self.remove(key);
+            }
+            return;
+        }
+        let drains = conn.rare.as_ref().and_then(|r| r.drain_ms).is_some_and(|due| due <= now);
+        if drains {
+            return self.close_drained(key);
+        }
+        let quiet = now.saturating_sub(conn.wrote_ms);
+        if conn.blocked {
+            if quiet >= stall_ms {
+                self.parts.metrics.stalled.inc();
+                return self.remove(key);
+            }
+            let next = (conn.wrote_ms + stall_ms).min(now + keepalive_ms);
+            return self.wheel.set(key, next);
+        }
+        if quiet >= keepalive_ms && conn.phase == Phase::InStep {
+            self.keep_alive(key);
+            return self.wheel.set(key, now + keepalive_ms);
+        }
+        let next = (conn.wrote_ms + keepalive_ms).max(now + 1);
+        self.wheel.set(key, next);
+    }
+
+    fn close_drained(&mut self, key: Key) {
+        let spread_ms = self.spread_ms.unwrap_or_default();
+        if let Some(conn) = self.conns.get_mut(key.place as usize)
+            && conn.is_free()
+            && conn.phase != Phase::Closing
+        {
+            let retry_ms = 500 + u32::try_from(crate::clock::random() % 3_500).unwrap_or(0);
+            self.say(key, crate::control::drain(spread_ms, retry_ms));
+        }
+        self.close(key);
+    }
+
+    /// The keep-alive of a connection: 85–100 % of the setting, so that ten thousand do not speak at once.
+    fn keepalive_ms(&self, key: Key) -> u64 {
+        let full = u64::try_from(self.parts.keepalive.as_millis()).unwrap_or(u64::MAX).max(1);
+        let spread = (full * 15 / 100).max(1);
+        full - u64::from(key.serial.wrapping_mul(2_654_435_761)) % spread
+    }
+
+    /// Takes a connection off its channels, so that no pass lists it again.
+    pub(super) fn unlist(&mut self, key: Key) {
+        let Some(conn) = self.conns.get(key.place as usize).filter(|c| c.serial == key.serial) else {
+            return;
+        };
+        for channel in &conn.ticket.subscription.channels {
+            let Some(places) = self.listeners.get_mut(channel) else { continue };
+            if let Some(at) = places.iter().position(|&p| p == key.place) {
+                places.swap_remove(at);
+            }
+            if places.is_empty() {
+                self.listeners.remove(channel);
+            }
+        }
+    }
+
+    /// Drops a connection and its socket.
+    pub(super) fn remove(&mut self, key: Key) {
+        let Some(conn) = self.conns.get(key.place as usize).filter(|c| c.serial == key.serial) else {
+            return;
+        };
+        if conn.phase == Phase::Behind {
+            self.parts.metrics.behind.dec();
+        }
+        self.unlist(key);
+        let mut conn = self.conns.remove(key.place as usize);
+        if let Sink::Socket(socket) = &mut conn.sink {
+            // Closing the descriptor takes it off the poll anyway.
+            self.poll.registry().deregister(socket).unwrap_or_default();
+        }
+    }
+}
+
+fn place(at: usize) -> u32 {
+    // Invariant: streams are bounded far below u32.
+    u32::try_from(at).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,178 @@
+//! Subscriptions: what a connection listens to, and the registry of all of them.
+//!
+//! Owns: connection ids, the registry, how many streams there may be. Does not know: sockets, positions.
+//! Flow: in ← an admitted request · out → a `Ticket`, which undoes the registration when it is dropped.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tidings_core::ChannelName;
+
+use crate::frame::Encoding;
+use crate::metrics::Metrics;
+use crate::shard::{Inbox, Key};
+
+/// What a connection listens to.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    /// The connection's id.
+    pub(crate) id: u64,
+    pub(crate) subject: Arc<str>,
+    pub(crate) channels: Box<[ChannelName]>,
+    pub(crate) encoding: Encoding,
+    /// When it was opened, Unix milliseconds.
+    pub(crate) opened_ms: u64,
+    behind: AtomicBool,
+}
+
+impl Subscription {
+    pub(crate) fn new(subject: &str, channels: Vec<ChannelName>, encoding: Encoding) -> Self {
+        Self {
+            id: crate::clock::random(),
+            subject: subject.into(),
+            channels: channels.into(),
+            encoding,
+            opened_ms: crate::clock::unix_ms(),
+            behind: AtomicBool::new(true),
+        }
+    }
+
+    /// Whether the stream has a cursor of its own.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_behind(&self, behind: bool) {
+        self.behind.store(behind, Ordering::Relaxed);
+    }
+}
+
+/// All streams of a hub.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    /// Split by id, so that thousands of streams that open at once do not queue for one lock.
+    parts: Vec<Mutex<HashMap<u64, Entry>>>,
+    streams: AtomicU64,
+    streams_max: u64,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    subscription: Arc<Subscription>,
+    /// Where it is served, once a shard has it.
+    place: Option<(Arc<Inbox>, Key)>,
+}
+
+const PARTS: usize = 16;
+
+impl Registry {
+    pub(crate) fn new(streams_max: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            parts: (0..PARTS).map(|_| Mutex::default()).collect(),
+            streams: AtomicU64::new(0),
+            streams_max: u64::try_from(streams_max).unwrap_or(u64::MAX),
+            metrics,
+        })
+    }
+
+    /// Registers a stream; `None` if there are as many as the open-file limit allows.
+    pub(crate) fn admit(self: &Arc<Self>, subscription: Subscription) -> Option<Ticket> {
+        let taken = self.streams.fetch_add(1, Ordering::AcqRel);
+        if taken >= self.streams_max {
+            self.streams.fetch_sub(1, Ordering::AcqRel);
+            return None;
+        }
+        self.metrics.connections.inc();
+        let subscription = Arc::new(subscription);
+        let entry = Entry { subscription: Arc::clone(&subscription), place: None };
+        self.part(subscription.id).insert(subscription.id, entry);
+        Some(Ticket { subscription, registry: Arc::clone(self) })
+    }
+
+    pub(crate) fn streams(&self) -> u64 {
+        self.streams.load(Ordering::Acquire)
+    }
+
+    /// Every stream, oldest first.
+    pub(crate) fn list(&self) -> Vec<Arc<Subscription>> {
+        let mut all: Vec<_> = self
+            .parts
+            .iter()
+            .flat_map(|p| lock(p).values().map(|e| Arc::clone(&e.subscription)).collect::<Vec<_>>())
+            .collect();
+        all.sort_by_key(|s| (s.opened_ms, s.id));
+        all
+    }
+
+    /// Streams that listen to a channel.
+    pub(crate) fn listening(&self, channel: &ChannelName) -> usize {
+        let count = |p: &Mutex<HashMap<u64, Entry>>| {
+            lock(p).values().filter(|e| e.subscription.channels.contains(channel)).count()
+        };
+        self.parts.iter().map(count).sum()
+    }
+
+    /// Asks the shards to close streams; says how many.
+    pub(crate) fn close(&self, which: impl Fn(&Subscription) -> bool) -> usize {
+        let mut closed = 0;
+        for part in &self.parts {
+            let places: Vec<_> = lock(part)
+                .values()
+                .filter(|e| which(&e.subscription))
+                .filter_map(|e| e.place.clone())
+                .collect();
+            closed += places.len();
+            for (inbox, key) in places {
+                inbox.push(crate::shard::Command::Close(key));
+            }
+        }
+        closed
+    }
+
+    fn part(&self, id: u64) -> MutexGuard<'_, HashMap<u64, Entry>> {
+        let index = usize::try_from(id % (PARTS as u64)).unwrap_or(0);
+        // Invariant: `parts` has PARTS entries.
+        lock(self.parts.get(index).unwrap_or_else(|| unreachable!("index is below PARTS")))
+    }
+}
+
+/// A registered stream. Dropping it undoes the registration.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    pub(crate) subscription: Arc<Subscription>,
+    registry: Arc<Registry>,
+}
+
+impl Ticket {
+    /// Says where the stream is served, so that it can be closed.
+    pub(crate) fn serve_at(&self, inbox: Arc<Inbox>, key: Key) {
+        if let Some(entry) = self.registry.part(self.subscription.id).get_mut(&self.subscription.id) {
+            entry.place = Some((inbox, key));
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.registry.part(self.subscription.id).remove(&self.subscription.id);
+        self.registry.streams.fetch_sub(1, Ordering::AcqRel);
+        self.registry.metrics.connections.dec();
+    }
+}
+
+/// The text of a connection id.
+pub(crate) fn connection_text(id: u64) -> String {
+    format!("c{id:016x}")
+}
+
+/// Reads a connection id.
+pub(crate) fn parse_connection(text: &str) -> Option<u64> {
+    let hex = text.strip_prefix('c').filter(|h| h.len() == 16)?;
+    u64::from_str_radix(hex, 16).ok()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
