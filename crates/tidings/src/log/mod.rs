@@ -459,6 +459,9 @@ pub trait Log: Send + Sync + fmt::Debug + 'static {
 
     /// Applies retention, writes checkpoints and gives space back. Called from a maintenance thread about every second.
     ///
+    /// Afterwards no channel is more than an eighth above its bounds, though its newest event always stays, and nothing
+    /// is older than its age by more than a hundredth.
+    ///
     /// # Errors
     /// [`LogError`].
     fn maintain(&self, now_ms: u64) -> Result<(), LogError>;

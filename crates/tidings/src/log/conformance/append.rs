@@ -170,3 +170,16 @@ pub fn everything_that_was_appended_is_read_back_unchanged(new: New<'_>) {
     let outcome = bench.append(Vec::new()).unwrap();
     assert_eq!(outcome, Vec::<Outcome>::new(), "no groups, no outcomes");
 }
+
+/// However many groups an append has, it is one commit; one that appends nothing is none.
+pub fn an_append_is_one_commit(new: New<'_>) {
+    let bench = Bench::new(new);
+    let before = bench.stats().commits;
+    bench.append((0..50).map(|_| plain(vec![event("a", "x"), event("b", "x")])).collect()).unwrap();
+    assert_eq!(bench.stats().commits, before + 1);
+    refusal(bench.group(plain(vec![expecting("a", "x", Seq::ZERO)])));
+    bench.append(Vec::new()).unwrap();
+    assert_eq!(bench.stats().commits, before + 1);
+    bench.put("a", "x");
+    assert_eq!(bench.stats().commits, before + 2);
+}

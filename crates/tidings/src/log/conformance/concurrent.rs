@@ -9,95 +9,97 @@ use std::thread;
 use tidings_core::Seq;
 
 use super::New;
-use super::bench::{Bench, appended, channel, event, expecting, plain};
-use crate::log::{Feed, Group, Log, Outcome, ReadLimit, ReadOutcome, Record, Want};
+use super::bench::{Bench, START_MS, appended, channel, event, expecting, plain};
+use crate::log::{Feed, Group, Log, Outcome, ReadLimit, ReadOutcome, Record, Retention, Want};
 
-/// Three groups in one commit: five events on two channels.
-fn commit() -> Vec<Group> {
-    vec![
-        plain(vec![event("a", "1"), event("b", "1")]),
-        plain(vec![event("a", "2")]),
-        plain(vec![event("b", "2"), event("a", "3")]),
-    ]
+/// Events of one commit. It has many groups, so that a reader that could see half of it has many chances.
+const COMMIT: usize = 120;
+const COMMITS: usize = 300;
+
+fn keeping_all(new: New<'_>) -> Bench {
+    Bench::retaining(new, Retention::default().events_max(1_000_000))
 }
 
-fn everything(log: &dyn Log) -> (Seq, Vec<Record>) {
+fn commit() -> Vec<Group> {
+    let group = |i: usize| {
+        let event_of = |i: usize| event(if i % 5 < 2 { "a" } else { "b" }, &i.to_string());
+        plain(vec![event_of(i * 3), event_of(i * 3 + 1), event_of(i * 3 + 2)])
+    };
+    (0..COMMIT / 3).map(group).collect()
+}
+
+/// What both channels hold behind a position, up to the head that is loaded first.
+fn follow(log: &dyn Log, after: Seq) -> (Seq, Vec<Record>) {
     let upto = log.head();
     let limit = ReadLimit { upto, events_max: usize::MAX, bytes_max: usize::MAX };
     let names = [channel("a"), channel("b")];
-    let wanted = [0, 1].map(|i| Want { channel: &names[i], after: Seq::ZERO });
+    let wanted = [0, 1].map(|i| Want { channel: &names[i], after });
     match log.read(&wanted, limit).unwrap() {
         ReadOutcome::Events { records, to } if to == upto => (upto, records),
         other => panic!("not whole: {other:?}"),
     }
 }
 
-/// However a read falls between two appends, it finds whole commits: the events of one stand together.
-pub fn readers_see_whole_commits_only(new: New<'_>) {
-    let bench = Bench::new(new);
+/// Appends all commits while `reader` runs over and over, and once more when the last is done.
+fn while_appending(bench: &Bench, mut reader: impl FnMut(&dyn Log) + Send) {
     let log = bench.log();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        let readers: Vec<_> = (0..2)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut seen = 0;
-                    loop {
-                        let last = done.load(Ordering::Acquire);
-                        let (_, records) = everything(log.as_ref());
-                        assert_eq!(records.len() % 5, 0, "half a commit among {} events", records.len());
-                        assert!(records.len() >= seen, "events went away");
-                        let bodies: Vec<&[u8]> = records.iter().map(|record| record.body.as_ref()).collect();
-                        for five in bodies.chunks(5) {
-                            assert_eq!(five, [b"1", b"1", b"2", b"2", b"3"]);
-                        }
-                        seen = records.len();
-                        if last {
-                            return seen;
-                        }
-                    }
-                })
-            })
-            .collect();
-        for _ in 0..200 {
+        scope.spawn(|| {
+            loop {
+                let is_last = done.load(Ordering::Acquire);
+                reader(log.as_ref());
+                if is_last {
+                    return;
+                }
+            }
+        });
+        for _ in 0..COMMITS {
             bench.append(commit()).unwrap();
         }
         done.store(true, Ordering::Release);
-        for reader in readers {
-            assert_eq!(reader.join().unwrap(), 1_000);
-        }
     });
+}
+
+/// However a read falls between two appends, it finds whole commits: the events of one stand together.
+pub fn readers_see_whole_commits_only(new: New<'_>) {
+    let bench = keeping_all(new);
+    let (mut cursor, mut seen) = (Seq::ZERO, 0);
+    while_appending(&bench, |log| {
+        let (head, records) = follow(log, cursor);
+        assert_eq!(records.len() % COMMIT, 0, "half a commit among {} events", records.len());
+        for (i, record) in records.iter().enumerate() {
+            assert_eq!(record.body, (i % COMMIT).to_string());
+        }
+        seen += records.len();
+        cursor = head;
+    });
+    assert_eq!((cursor, seen), (bench.head(), COMMIT * COMMITS));
 }
 
 /// Whoever loads the head can read everything up to it at once: along its channels and along the feed.
 pub fn the_head_never_runs_ahead_of_what_can_be_read(new: New<'_>) {
-    let bench = Bench::new(new);
-    let log = bench.log();
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            while !done.load(Ordering::Acquire) {
-                let (head, records) = everything(log.as_ref());
-                assert_eq!(records.last().map_or(Seq::ZERO, |record| record.seq), head);
-                let from = Seq(head.0.saturating_sub(7));
-                let limit = ReadLimit { upto: head, events_max: usize::MAX, bytes_max: usize::MAX };
-                match log.feed(from, limit).unwrap() {
-                    Feed::Events { records, to } => {
-                        assert_eq!(to, head);
-                        assert_eq!(records.last().map_or(Seq::ZERO, |record| record.seq), head);
-                    }
-                    Feed::Lagged { floor } => panic!("nothing is gone, but the floor is {floor}"),
-                }
-                let newest = ["a", "b"].map(|name| log.window(&channel(name)).map_or(Seq::ZERO, |w| w.head));
-                assert!(newest[0].max(newest[1]) >= head, "{newest:?} behind {head}");
-            }
-        });
-        for _ in 0..200 {
-            bench.append(commit()).unwrap();
+    let bench = keeping_all(new);
+    while_appending(&bench, |log| {
+        let head = log.head();
+        let from = Seq(head.0.saturating_sub(7));
+        let newest = |records: &[Record]| records.last().map_or(Seq::ZERO, |record| record.seq);
+        let (later, records) = follow(log, from);
+        assert!(later >= head);
+        assert_eq!(newest(&records), later);
+        let limit = ReadLimit { upto: head, events_max: usize::MAX, bytes_max: usize::MAX };
+        match log.feed(from, limit).unwrap() {
+            Feed::Events { records, to } => assert_eq!((newest(&records), to), (head, head)),
+            Feed::Lagged { floor } => panic!("nothing is gone, but the floor is {floor}"),
         }
-        done.store(true, Ordering::Release);
-        reader.join().unwrap();
+        let heads = ["a", "b"].map(|name| log.window(&channel(name)).map_or(Seq::ZERO, |window| window.head));
+        assert!(heads[0].max(heads[1]) >= head, "{heads:?} behind {head}");
     });
+    assert_eq!(records_in(&bench), COMMIT * COMMITS);
+}
+
+fn records_in(bench: &Bench) -> usize {
+    ["a", "b"].iter().map(|name| bench.bodies(name).len()).sum()
 }
 
 /// Appends from several threads: each is whole, sequences are given out once, compare and set lets one pass at a time.
@@ -128,4 +130,58 @@ pub fn writers_take_turns(new: New<'_>) {
     for t in 0..threads {
         assert_eq!(bench.bodies(&format!("own{t}")).len(), 3 * rounds);
     }
+}
+
+/// Retention and deletion overtake a slow reader: each of its reads links to the one before it, or says that something
+/// is gone and from where on to read. It never passes over anything quietly.
+pub fn a_reader_that_retention_overtakes_is_told(new: New<'_>) {
+    let bench = Bench::retaining(new, Retention::default().events_max(40));
+    let (log, done, rounds) = (bench.log(), AtomicBool::new(false), 400);
+    let reader = || {
+        let (mut cursor, mut seen, mut resets) = (Seq::ZERO, 0, 0);
+        loop {
+            let is_last = done.load(Ordering::Acquire);
+            let upto = log.head();
+            let name = channel("a");
+            let limit = ReadLimit { upto, events_max: 3, bytes_max: usize::MAX };
+            match log.read(&[Want { channel: &name, after: cursor }], limit).unwrap() {
+                ReadOutcome::Events { records, to } => {
+                    for record in &records {
+                        assert!(record.prev <= cursor && record.seq > cursor, "{record:?} behind {cursor}");
+                        cursor = record.seq;
+                    }
+                    seen += records.len();
+                    cursor = cursor.max(to);
+                    if is_last && records.is_empty() {
+                        return (cursor, seen + resets);
+                    }
+                }
+                ReadOutcome::Truncated { channels } => {
+                    assert!(
+                        channels.len() == 1 && channels[0].0 == 0 && channels[0].1 > cursor,
+                        "{channels:?}"
+                    );
+                    cursor = channels[0].1;
+                    resets += 1;
+                }
+                ReadOutcome::Corrupt { resume_after } => panic!("corrupt up to {resume_after}"),
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let reader = scope.spawn(reader);
+        for i in 0..rounds {
+            bench.append(vec![plain(vec![event("a", "x"); 9]), plain(vec![event("b", "x")])]).unwrap();
+            if i % 3 == 0 {
+                bench.maintain(START_MS + i).unwrap();
+            }
+            if i % 50 == 49 {
+                bench.delete(&channel("a")).unwrap();
+            }
+        }
+        done.store(true, Ordering::Release);
+        let (cursor, turns) = reader.join().unwrap();
+        assert_eq!(cursor, bench.head());
+        assert!(turns > 0);
+    });
 }

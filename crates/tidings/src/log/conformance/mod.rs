@@ -138,6 +138,7 @@ macro_rules! __log_conformance {
                     nothing_follows_a_final_event_in_its_own_group
                     a_group_above_a_thousand_events_fails_the_whole_append
                     everything_that_was_appended_is_read_back_unchanged
+                    an_append_is_one_commit
                 ]
                 keys [
                     a_repeat_takes_effect_once_and_names_the_first_time
@@ -188,6 +189,8 @@ macro_rules! __log_conformance {
                     a_final_event_stays_readable_while_its_record_lives
                     sequences_survive_total_trimming
                     a_record_outlives_its_events_until_the_horizon_passes_it
+                    a_record_outlives_its_deletion_by_the_horizon
+                    retention_elsewhere_leaves_a_window_as_it_was
                     a_forgotten_channel_can_be_used_again
                     beyond_the_most_records_the_longest_idle_are_forgotten
                     retention_forgets_no_channel_that_is_in_use
@@ -212,6 +215,7 @@ macro_rules! __log_conformance {
                     readers_see_whole_commits_only
                     the_head_never_runs_ahead_of_what_can_be_read
                     writers_take_turns
+                    a_reader_that_retention_overtakes_is_told
                 ]
                 model [
                     random_operations_agree_with_the_model

@@ -51,6 +51,8 @@ impl Channel {
         if self.floor < self.head {
             self.floor = self.head;
             self.deleted = Some(self.head);
+            // The record outlives the deletion, not only the events before it.
+            self.idle_since_ms = None;
         }
         self.bytes = 0;
         std::mem::take(&mut self.seqs)

@@ -124,7 +124,31 @@ impl Log for MemoryLog {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::log::{Append, Flags};
+
+    fn put(log: &MemoryLog, body: &'static [u8]) {
+        let channel = ChannelName::parse("a").unwrap();
+        let (body, flags) = (Bytes::from_static(body), Flags::default());
+        let (private, expected_prev, key, expires_at_ms) = (None, None, None, None);
+        let event = Append { channel, body, private, expected_prev, key, time_ms: 0, expires_at_ms, flags };
+        log.append(vec![Group { events: vec![event], idempotency: None }]).unwrap();
+    }
+
+    #[test]
+    fn memory_stays_bounded_between_two_maintenances() {
+        let events = MemoryLog::new(Retention::default().events_max(80));
+        let bytes = MemoryLog::new(Retention::default().channel_bytes_max(100_000));
+        let whole = MemoryLog::new(Retention::default().log_bytes_max(100_000));
+        for _ in 0..1_000 {
+            [&events, &bytes, &whole].iter().for_each(|log| put(log, &[b'x'; 1_000]));
+            assert!(events.channels("").first().is_some_and(|(_, window)| window.events <= 90));
+            assert!(bytes.stats().log_bytes <= 112_500 && whole.stats().log_bytes <= 112_500);
+        }
+        assert!(bytes.stats().log_bytes > 90_000 && whole.stats().log_bytes > 90_000);
+    }
 
     #[test]
     fn every_log_has_an_epoch_of_its_own() {

@@ -52,8 +52,6 @@ impl List {
             (held.first().copied(), held.len() as u64),
             "{name}: {window:?}"
         );
-        let events_max = self.retention.events_max;
-        assert!(window.events <= events_max + events_max / 8, "{name}: {window:?}");
     }
 
     /// Only what is too old, or has enough newer ones behind it, may have been trimmed.
@@ -67,6 +65,12 @@ impl List {
                 record.seq
             );
         }
+    }
+
+    /// What maintenance may leave: an event outlives its age a little where an engine keeps times coarsely.
+    fn is_long_aged(&self, record: &Record) -> bool {
+        let age_ms = self.retention.age_ms_max;
+        record.time_ms + age_ms + age_ms / 100 < self.maintained_ms
     }
 
     fn is_aged(&self, record: &Record) -> bool {
@@ -87,14 +91,17 @@ impl List {
         self.channels.remove(name);
     }
 
-    /// Maintenance ran: what is too old must be gone, and floors are durable.
+    /// Maintenance ran: what is too old or too much must be gone, and floors are durable.
     pub(super) fn maintained(&mut self, bench: &Bench) {
         self.maintained_ms = self.now_ms;
         self.check_windows(bench);
+        let events_max = self.retention.events_max;
         for (name, known) in &self.channels {
+            let held = self.of(name).filter(|record| self.is_retained(record)).count() as u64;
+            assert!(held <= events_max + events_max / 8, "{name} holds {held} events");
             let left = self.of(name).find(|record| !record.flags.is_final && self.is_retained(record));
             assert!(
-                !left.is_some_and(|record| self.is_aged(record)),
+                !left.is_some_and(|record| self.is_long_aged(record)),
                 "{name}: {known:?} still holds {left:?}"
             );
         }
@@ -162,10 +169,9 @@ impl List {
                 );
             }
             Feed::Lagged { floor } => {
-                assert!(
-                    behind().any(|record| !self.is_retained(record)),
-                    "lagged behind {after} for no reason"
-                );
+                // Old final events may stand alone below the floor of the log; the feed is not made whole for them.
+                let is_patchy = |record: &Record| record.flags.is_final || !self.is_retained(record);
+                assert!(behind().any(is_patchy), "lagged behind {after} for no reason");
                 assert!(floor > after && floor <= self.head, "{floor} behind {after}");
             }
         }

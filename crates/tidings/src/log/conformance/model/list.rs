@@ -187,11 +187,12 @@ impl List {
     pub(super) fn delete(&mut self, name: &ChannelName) {
         let now_ms = self.now_ms;
         if let Some(known) = self.channels.get_mut(name) {
+            // Where there is nothing to delete, nothing changes, and the record does not live longer for it.
             if known.floor < known.head {
                 known.deleted = Some(known.head);
+                known.active_ms = now_ms;
             }
             (known.floor, known.floor_durable) = (known.head, known.head);
-            known.active_ms = now_ms;
         }
     }
 
