@@ -75,6 +75,8 @@ mod tests {
         Pass(usize),
         /// A connection behind takes a slice of at most so many events.
         Slice(usize),
+        /// Something without a position is written, such as hello.
+        Say,
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -82,6 +84,7 @@ mod tests {
             3 => (0_u8..3).prop_map(Step::Publish),
             2 => (0_usize..4).prop_map(Step::Pass),
             2 => (1_usize..4).prop_map(Step::Slice),
+            1 => Just(Step::Say),
         ];
         proptest::collection::vec(step, 0..120)
     }
@@ -98,6 +101,13 @@ mod tests {
         let taken = &owed[..most.min(owed.len())];
         got.extend(taken);
         if taken.len() == owed.len() { upto } else { taken.last().copied().unwrap_or(after) }
+    }
+
+    #[test]
+    fn a_position_never_goes_down() {
+        let mut place = Place::open(Seq(10));
+        place.handle_sent(Seq(3), Seq(20));
+        assert_eq!(place, Place::Behind(Seq(10)));
     }
 
     proptest! {
@@ -129,6 +139,7 @@ mod tests {
                             place.handle_sent(upto, shard);
                         }
                     }
+                    Step::Say => place.handle_sent(place.cursor(shard), shard),
                 }
                 prop_assert_eq!(&got, &owed(&log, start, place.cursor(shard)));
             }

@@ -258,10 +258,10 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_is_quiet_for_a_hundred_days_still_gets_its_cursor() {
+    fn a_stream_that_is_quiet_until_ticks_come_round_still_gets_its_cursor() {
         let timing = Timing::default();
         let (mut timers, mut now) = (Timers::new(0, Seed(3)), 0);
-        while now < 100 * 24 * 3_600_000 {
+        while now < 1 << 32 {
             now = timers.poll_timeout(now, &timing);
             assert_eq!(timers.poll(now, &timing, false), Some(Due::KeepAlive));
             timers.handle_taken(now, Taken { owed: false, id: false });
