@@ -9,6 +9,7 @@ use std::vec::Vec;
 
 use serde_json::Value;
 
+use crate::job::{JobError, State};
 use crate::wire::problem::Code;
 use crate::wire::sse::encode;
 use crate::{ChannelName, Epoch, Epochs, EventId, EventName, Key, NameError, Payload, Seq, Standing, resume};
@@ -140,7 +141,17 @@ fn every_error_of_this_crate_has_a_known_code() {
         Payload::text(&"x".repeat(crate::limits::DATA_BYTES_MAX + 1)).unwrap_err().code(),
         resume::position(None, None, Some("?")).unwrap_err().code(),
     ];
-    for code in codes {
+    let jobs = [
+        JobError::Id(String::new()),
+        JobError::Type(String::new()),
+        JobError::Finished(State::Failed),
+        JobError::AttemptStale { given: 1, current: 2 },
+        JobError::Progress(String::new()),
+        JobError::Field(String::new()),
+        JobError::Json(String::new()),
+        JobError::TooLarge { field: "data", bytes: 2, max: 1 },
+    ];
+    for code in codes.into_iter().chain(jobs.iter().map(JobError::code)) {
         assert!(Code::parse(code).is_some(), "{code}");
     }
 }

@@ -23,6 +23,8 @@ pub mod connection;
 
 pub mod conflate;
 
+pub mod job;
+
 pub mod wire;
 
 #[cfg(test)]

@@ -43,6 +43,28 @@ pub const RETRY_MS_MIN: u32 = 500;
 pub const RETRY_STREAM_MS: core::ops::Range<u32> = 2_000..4_000;
 /// `retry:` of an answer to overload, in milliseconds.
 pub const RETRY_OVERLOAD_MS: core::ops::Range<u32> = 5_000..15_000;
+/// A job's id, in bytes: it has to fit a path, and ids of other queues have to fit it.
+pub const JOB_ID_BYTES_MAX: usize = 128;
+/// A text of a job's document (message, step, unit), in bytes; longer ones are cut.
+pub const JOB_TEXT_BYTES_MAX: usize = 1_024;
+/// `data` of a job's document, in bytes of JSON: it is sent again with every progress event.
+pub const JOB_DATA_BYTES_MAX: usize = 16 * 1024;
+/// `result` of a job's document, in bytes of JSON; larger ones belong into a file.
+pub const JOB_RESULT_BYTES_MAX: usize = 64 * 1024;
+/// Files of a job.
+pub const JOB_ARTIFACTS_MAX: usize = 16;
+/// The name or the content type of a file, in bytes: what file systems allow.
+pub const ARTIFACT_NAME_BYTES_MAX: usize = 255;
+/// The address of a file that is elsewhere, in bytes: what browsers and proxies agree on.
+pub const ARTIFACT_URL_BYTES_MAX: usize = 2_048;
+/// Tags of a job.
+pub const JOB_TAGS_MAX: usize = 16;
+/// A tag or the queue of a job, in bytes.
+pub const JOB_TAG_BYTES_MAX: usize = 128;
+/// Runs of a job whose handler is interrupted by a crash, if its maker says nothing else.
+pub const JOB_ATTEMPTS_DEFAULT: u32 = 3;
+/// Milliseconds between two stored progress events of a job: 10 a second are more than an eye needs.
+pub const JOB_PROGRESS_MS: u64 = 100;
 /// How long an idempotency key is remembered, in milliseconds: 24 h.
 pub const IDEMPOTENCY_MS: u64 = 24 * 60 * 60 * 1000;
 /// How many idempotency keys are remembered at once; beyond, keyed publishes are refused rather than a key forgotten.
@@ -57,6 +79,7 @@ const _: () = assert!(DATA_BYTES_MAX < BODY_BYTES_MAX && BODY_BYTES_MAX < BATCH_
 const _: () = assert!(6 * DATA_BYTES_MAX < EVENT_PARSE_BYTES_MAX);
 const _: () =
     assert!(RETRY_MS_MIN <= RETRY_STREAM_MS.start && RETRY_STREAM_MS.end <= RETRY_OVERLOAD_MS.start);
+const _: () = assert!("job:".len() + JOB_ID_BYTES_MAX <= CHANNEL_BYTES_MAX);
 const _: () = assert!(SLICE_BYTES_MAX <= SLICES_BYTES_MAX);
 // `<epoch>-<seq>~s`: a u64 has at most 20 digits.
 const _: () = assert!(EPOCH_BYTES_MAX + 1 + 20 + 2 <= EVENT_ID_BYTES_MAX);

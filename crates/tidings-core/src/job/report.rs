@@ -1,0 +1,248 @@
+//! Reports: what a worker says of a job, as JSON or from a handler.
+//!
+//! Owns: their fields and their bounds. Does not know: the job that they are about.
+//! Flow: JSON → `Progress`, `Completion`, `Fail` → `Job::handle_*`.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::{Artifact, JobError, State};
+use crate::limits;
+
+/// A progress report. A field that is `None` keeps its value; `Some(None)` clears it.
+///
+/// ```
+/// use tidings_core::job::Progress;
+/// assert_eq!(Progress::from_json("42")?.progress, Some(42.0));
+/// let report = Progress::from_json(r#"{"current": 3, "total": 4, "message": null}"#)?;
+/// assert_eq!((report.current, report.message), (Some(Some(3.0)), Some(None)));
+/// assert_eq!(Progress::from_json("101").unwrap_err().code(), "progress_invalid");
+/// # Ok::<(), tidings_core::job::JobError>(())
+/// ```
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Progress {
+    /// 0–100.
+    pub progress: Option<f64>,
+    /// How much of `total` is done.
+    #[serde(deserialize_with = "present")]
+    pub current: Option<Option<f64>>,
+    /// How much there is to do.
+    #[serde(deserialize_with = "present")]
+    pub total: Option<Option<f64>>,
+    /// What `current` and `total` count.
+    #[serde(deserialize_with = "present")]
+    pub unit: Option<Option<String>>,
+    /// The part it is at.
+    #[serde(deserialize_with = "present")]
+    pub step: Option<Option<String>>,
+    /// For people.
+    #[serde(deserialize_with = "present")]
+    pub message: Option<Option<String>>,
+    /// How long it will take yet, in milliseconds.
+    #[serde(deserialize_with = "present")]
+    pub eta_ms: Option<Option<u64>>,
+    /// Anything, up to 16 KiB.
+    #[serde(deserialize_with = "present")]
+    pub data: Option<Option<Box<RawValue>>>,
+    /// The progress may fall with this report.
+    pub reset: bool,
+    /// The attempt that it is about; the present one if left out.
+    pub attempt: Option<u32>,
+    /// The reporter's counter, which makes a repeat recognisable.
+    pub n: Option<u64>,
+}
+
+impl Progress {
+    /// A report of nothing but a number.
+    #[must_use]
+    pub fn percent(progress: f64) -> Self {
+        Self { progress: Some(progress), ..Self::default() }
+    }
+
+    /// Reads a report: a number, or an object.
+    ///
+    /// # Errors
+    /// [`JobError::Json`], [`JobError::Progress`] or [`JobError::TooLarge`].
+    pub fn from_json(text: &str) -> Result<Self, JobError> {
+        let is_number = text.trim_start().starts_with(|c: char| c == '-' || c.is_ascii_digit());
+        let report = if is_number {
+            Self::percent(serde_json::from_str(text).map_err(|e| refused(&e, JobError::Progress))?)
+        } else {
+            object(text, JobError::Progress)?
+        };
+        report.check()?;
+        Ok(report)
+    }
+
+    /// Says whether the values make sense; a handler's report has not been parsed.
+    pub(super) fn check(&self) -> Result<(), JobError> {
+        if let Some(percent) = self.progress.filter(|percent| !(0.0..=100.0).contains(percent)) {
+            return Err(JobError::Progress(format!("progress is {percent}, not a number from 0 to 100")));
+        }
+        for (name, value) in [("current", self.current), ("total", self.total)] {
+            if let Some(value) = value.flatten().filter(|value| !value.is_finite() || *value < 0.0) {
+                return Err(JobError::Progress(format!("{name} is {value}, not a number from 0 on")));
+            }
+        }
+        bounded("data", self.data.as_ref().and_then(Option::as_deref), limits::JOB_DATA_BYTES_MAX)
+    }
+}
+
+/// A report that a job has ended with a result.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Completion {
+    /// What it made, up to 64 KiB.
+    pub result: Option<Box<RawValue>>,
+    /// The files it made.
+    pub artifacts: Vec<Artifact>,
+    /// The attempt that it is about; the present one if left out.
+    pub attempt: Option<u32>,
+    /// The reporter's counter.
+    pub n: Option<u64>,
+    /// Where to get the file; not part of a report, the server knows.
+    #[serde(skip)]
+    pub download_url: Option<String>,
+}
+
+impl Completion {
+    /// Reads a report; an empty body is one too.
+    ///
+    /// # Errors
+    /// [`JobError::Json`], [`JobError::Field`] or [`JobError::TooLarge`].
+    pub fn from_json(text: &str) -> Result<Self, JobError> {
+        let text = if text.trim().is_empty() { "{}" } else { text };
+        let report: Self = object(text, JobError::Field)?;
+        report.check()?;
+        Ok(report)
+    }
+
+    pub(super) fn check(&self) -> Result<(), JobError> {
+        if self.artifacts.len() > limits::JOB_ARTIFACTS_MAX {
+            let most = limits::JOB_ARTIFACTS_MAX;
+            return Err(JobError::Field(format!(
+                "{} artifacts; at most {most} are allowed",
+                self.artifacts.len()
+            )));
+        }
+        for artifact in &self.artifacts {
+            artifact.check()?;
+        }
+        bounded("result", self.result.as_deref(), limits::JOB_RESULT_BYTES_MAX)
+    }
+}
+
+impl Artifact {
+    /// A name is one part of a path and of a header; nothing of a file may break the line it stands in.
+    fn check(&self) -> Result<(), JobError> {
+        let plain = |text: &str| !text.chars().any(char::is_control);
+        let name = self.name.as_str();
+        let fits = (1..=limits::ARTIFACT_NAME_BYTES_MAX).contains(&name.len());
+        if !fits || !plain(name) || name.contains(['/', '\\']) || matches!(name, "." | "..") {
+            let name: String = name.chars().take(64).collect();
+            return Err(JobError::Field(format!("{name:?} is no name of a file")));
+        }
+        let content_type = self.content_type.as_deref().unwrap_or_default();
+        let url = self.url.as_deref().unwrap_or_default();
+        let fits = content_type.len() <= limits::ARTIFACT_NAME_BYTES_MAX
+            && url.len() <= limits::ARTIFACT_URL_BYTES_MAX;
+        if !fits || !plain(content_type) || !plain(url) {
+            return Err(JobError::Field(format!(
+                "content_type or url of {name:?} is too long or has control characters"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// How a job ended without a result.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailState {
+    /// It failed.
+    #[default]
+    Failed,
+    /// It was called off.
+    Cancelled,
+    /// It was not run in time.
+    Expired,
+}
+
+impl From<FailState> for State {
+    fn from(state: FailState) -> Self {
+        match state {
+            FailState::Failed => Self::Failed,
+            FailState::Cancelled => Self::Cancelled,
+            FailState::Expired => Self::Expired,
+        }
+    }
+}
+
+/// A report that a job has ended without a result.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fail {
+    /// For people.
+    pub message: String,
+    /// For programs; the state's name if left out.
+    #[serde(default)]
+    pub code: Option<String>,
+    /// How it ended.
+    #[serde(default)]
+    pub state: FailState,
+    /// The attempt that it is about; the present one if left out.
+    #[serde(default)]
+    pub attempt: Option<u32>,
+    /// The reporter's counter.
+    #[serde(default)]
+    pub n: Option<u64>,
+}
+
+impl Fail {
+    /// Reads a report.
+    ///
+    /// # Errors
+    /// [`JobError::Json`] or [`JobError::Field`].
+    pub fn from_json(text: &str) -> Result<Self, JobError> {
+        object(text, JobError::Field)
+    }
+}
+
+/// Cuts a text that is for people: a long message must not keep a job from failing.
+pub(super) fn cut(mut text: String) -> String {
+    if text.len() > limits::JOB_TEXT_BYTES_MAX {
+        let end = (0..=limits::JOB_TEXT_BYTES_MAX).rev().find(|&at| text.is_char_boundary(at));
+        text.truncate(end.unwrap_or(0));
+    }
+    text
+}
+
+fn bounded(field: &'static str, json: Option<&RawValue>, max: usize) -> Result<(), JobError> {
+    match json.map(|json| json.get().len()).filter(|bytes| *bytes > max) {
+        Some(bytes) => Err(JobError::TooLarge { field, bytes, max }),
+        None => Ok(()),
+    }
+}
+
+/// Reads an object; serde would take a list of its fields for one as well.
+fn object<'a, T: Deserialize<'a>>(text: &'a str, field: fn(String) -> JobError) -> Result<T, JobError> {
+    if text.trim_start().starts_with('[') {
+        return Err(field("a report is an object, not a list".into()));
+    }
+    serde_json::from_str(text).map_err(|e| refused(&e, field))
+}
+
+fn refused(error: &serde_json::Error, field: fn(String) -> JobError) -> JobError {
+    if error.is_data() { field(error.to_string()) } else { JobError::Json(error.to_string()) }
+}
+
+/// Tells a field that is `null` from one that is not there.
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(from).map(Some)
+}
