@@ -1,8 +1,63 @@
-//! tmp
-#[tokio::main]
-async fn main() {
-    let hub = tidings::Hub::open(tidings::Settings::in_memory().dev(true)).unwrap();
-    let l = tokio::net::TcpListener::bind("127.0.0.1:4080").await.unwrap();
-    tidings::serve(l, hub.router(), &hub, async { tokio::signal::ctrl_c().await.unwrap_or_default() }).await;
-    hub.close().unwrap();
+//! The tidings server: real-time updates for web pages over plain HTTP.
+//!
+//! Owns: flags, environment, signals, logs. Does not know: anything that an embedder needs (that is in `tidings`).
+//! Flow: command line → settings → hub and listener → signals → exit.
+
+mod cli;
+
+mod settings;
+
+mod listen;
+
+mod limits;
+
+mod serve;
+
+mod publish;
+
+mod tail;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = run(cli) {
+        // One sentence: what failed and why.
+        #[allow(clippy::print_stderr, reason = "the last words of a command")]
+        {
+            eprintln!("tidings: {}", sentence(&error));
+        }
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Serve(flags) => serve::run(&flags),
+        Command::Publish(flags) => runtime()?.block_on(publish::run(flags)),
+        Command::Tail(flags) => runtime()?.block_on(tail::run(flags)),
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// An error and its causes on one line, none said twice.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&cause);
+        }
+    }
+    text
 }

@@ -1,0 +1,163 @@
+//! The command line. Every flag can also be given as `TIDINGS_…` in the environment.
+//!
+//! Owns: names, defaults and help of flags. Does not know: what commands do.
+//! Flow: arguments and environment → values.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Real-time updates for web pages over plain HTTP: durable, in order, once.
+#[derive(Debug, Parser)]
+#[command(name = "tidings", version, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve events from a durable log
+    Serve(ServeFlags),
+    /// Publish an event
+    Publish(PublishFlags),
+    /// Follow channels, and resume by itself
+    Tail(TailFlags),
+}
+
+/// Flags of `serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeFlags {
+    /// Serve without authentication, on a loopback address only
+    #[arg(long, env = "TIDINGS_DEV")]
+    pub(crate) dev: bool,
+    /// Address to listen on; port 0 takes a free one. An inherited socket (LISTEN_FDS) wins
+    #[arg(long, env = "TIDINGS_LISTEN", default_value = "127.0.0.1:4080", value_name = "ADDRESS")]
+    pub(crate) listen: SocketAddr,
+    /// Folder of the log; it is made if it is missing
+    #[arg(long, env = "TIDINGS_DATA", default_value = "./tidings-data", value_name = "FOLDER")]
+    pub(crate) data: PathBuf,
+    /// Further path of the stream of events, such as /api/events
+    #[arg(long, env = "TIDINGS_EVENTS_PATH", value_delimiter = ',', value_name = "PATH")]
+    pub(crate) events_path: Vec<String>,
+    /// Prefix of every URL that is given out, such as https://app.example/rt
+    #[arg(
+        long,
+        env = "TIDINGS_PUBLIC_URL",
+        default_value = "",
+        value_name = "URL",
+        hide_default_value = true
+    )]
+    pub(crate) public_url: String,
+    /// Seconds of silence after which a stream gets a comment
+    #[arg(long, env = "TIDINGS_KEEPALIVE_S", default_value_t = 15, value_name = "SECONDS")]
+    pub(crate) keepalive_s: u64,
+    /// Seconds after which a reader that takes no byte is closed; it resumes by its id
+    #[arg(long, env = "TIDINGS_STALL_S", default_value_t = 300, value_name = "SECONDS")]
+    pub(crate) stall_s: u64,
+    /// Seconds over which streams are closed when the server stops
+    #[arg(long, env = "TIDINGS_DRAIN_S", default_value_t = 10, value_name = "SECONDS")]
+    pub(crate) drain_s: u64,
+    /// Streams at once; 0 means what the open-file limit allows
+    #[arg(long, env = "TIDINGS_STREAMS_MAX", default_value_t = 0, value_name = "COUNT")]
+    pub(crate) streams_max: usize,
+    /// New streams per second; more have to wait
+    #[arg(long, env = "TIDINGS_STREAMS_PER_SECOND", default_value_t = 2_000, value_name = "COUNT")]
+    pub(crate) streams_per_second: u32,
+    /// Delivery threads; 0 means one for each core
+    #[arg(long, env = "TIDINGS_SHARDS", default_value_t = 0, value_name = "COUNT")]
+    pub(crate) shards: usize,
+    /// What the log keeps
+    #[command(flatten)]
+    pub(crate) log: LogFlags,
+    /// How logs are written
+    #[arg(long, env = "TIDINGS_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+    /// Which logs are written, such as info or tidings=debug
+    #[arg(long, env = "TIDINGS_LOG", default_value = "info", value_name = "FILTER")]
+    pub(crate) log_filter: String,
+}
+
+/// What the log keeps.
+#[derive(Debug, Args)]
+pub(crate) struct LogFlags {
+    /// Newest events kept of each channel
+    #[arg(long, env = "TIDINGS_RETAIN_EVENTS", default_value_t = 10_000, value_name = "COUNT")]
+    pub(crate) retain_events: u64,
+    /// Hours that an event is kept
+    #[arg(long, env = "TIDINGS_RETAIN_HOURS", default_value_t = 24, value_name = "HOURS")]
+    pub(crate) retain_hours: u64,
+    /// MiB kept of each channel
+    #[arg(long, env = "TIDINGS_RETAIN_CHANNEL_MIB", default_value_t = 64, value_name = "MIB")]
+    pub(crate) retain_channel_mib: u64,
+    /// MiB kept of the whole log, oldest first
+    #[arg(long, env = "TIDINGS_RETAIN_LOG_MIB", default_value_t = 10_240, value_name = "MIB")]
+    pub(crate) retain_log_mib: u64,
+    /// MiB in one segment of the log
+    #[arg(long, env = "TIDINGS_SEGMENT_MIB", default_value_t = 64, value_name = "MIB")]
+    pub(crate) segment_mib: u64,
+    /// MiB of free disk space below which publishes are refused
+    #[arg(long, env = "TIDINGS_DISK_RESERVE_MIB", default_value_t = 512, value_name = "MIB")]
+    pub(crate) disk_reserve_mib: u64,
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// Where the server is.
+#[derive(Debug, Args)]
+pub(crate) struct ServerFlags {
+    /// Address of the server
+    #[arg(long, env = "TIDINGS_URL", default_value = "http://127.0.0.1:4080", value_name = "URL")]
+    pub(crate) url: String,
+}
+
+/// Flags of `publish`.
+#[derive(Debug, Args)]
+pub(crate) struct PublishFlags {
+    #[command(flatten)]
+    pub(crate) server: ServerFlags,
+    /// Channel to publish to
+    pub(crate) channel: String,
+    /// JSON (or text, with --text); `-` reads it from standard input
+    pub(crate) data: String,
+    /// Type of the event; the default is `message`
+    #[arg(long, env = "TIDINGS_EVENT", value_name = "TYPE")]
+    pub(crate) event: Option<String>,
+    /// The data is text, not JSON
+    #[arg(long, env = "TIDINGS_TEXT")]
+    pub(crate) text: bool,
+    /// A newer event with the same channel and key may replace this one for readers that are behind
+    #[arg(long, env = "TIDINGS_KEY")]
+    pub(crate) key: Option<String>,
+    /// Finish the channel
+    #[arg(long = "final", env = "TIDINGS_FINAL")]
+    pub(crate) is_final: bool,
+    /// A repeat with the same key takes effect once
+    #[arg(long, env = "TIDINGS_IDEMPOTENCY_KEY", value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
+}
+
+/// Flags of `tail`.
+#[derive(Debug, Args)]
+pub(crate) struct TailFlags {
+    #[command(flatten)]
+    pub(crate) server: ServerFlags,
+    /// Channels to follow
+    #[arg(required = true)]
+    pub(crate) channels: Vec<String>,
+    /// Where to start: now, start, last:N or an event id
+    #[arg(long, env = "TIDINGS_FROM", default_value = "now")]
+    pub(crate) from: String,
+    /// Print each event as one JSON object
+    #[arg(long, env = "TIDINGS_JSON")]
+    pub(crate) json: bool,
+}

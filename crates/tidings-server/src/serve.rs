@@ -1,0 +1,67 @@
+//! `tidings serve`.
+//!
+//! Owns: the life of the process: start, signals, graceful end. Does not know: delivery.
+//! Flow: flags → hub → listener → SIGTERM or SIGINT → drain → exit 0; a second signal ends at once.
+
+use std::io::IsTerminal;
+
+use anyhow::{Context, Result};
+use tidings::Hub;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{LogFormat, ServeFlags};
+use crate::{limits, listen, settings};
+
+/// Runs until a signal.
+pub(crate) fn run(flags: &ServeFlags) -> Result<()> {
+    logs(&flags.log_filter, flags.log_format)?;
+    // Flags first: a refusal should not leave a data folder behind.
+    settings::settings(flags, usize::MAX)?;
+    let settings = settings::settings(flags, limits::raise_open_files())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = listen::listener(flags.listen)?;
+        let hub = Hub::open(settings)?;
+        let address = listener.local_addr()?;
+        tracing::info!(url = %format!("http://{address}"), data = %flags.data.display(), "serving");
+        tidings::serve(listener, hub.router(), &hub, stop_signal()?).await;
+        close(hub).await
+    })
+}
+
+/// Closes the hub; the last checkpoint makes the next start fast.
+pub(crate) async fn close(hub: Hub) -> Result<()> {
+    tokio::task::spawn_blocking(move || hub.close())
+        .await?
+        .context("the last checkpoint could not be written")?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Resolves at the first SIGTERM or SIGINT; from then on, the next one ends the process at once.
+pub(crate) fn stop_signal() -> Result<impl Future<Output = ()>> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! { _ = term.recv() => {} _ = int.recv() => {} }
+        tracing::info!("stopping: streams are closed over the drain time; a second signal ends at once");
+        tokio::spawn(async move {
+            tokio::select! { _ = term.recv() => {} _ = int.recv() => {} }
+            tracing::warn!("second signal: ending at once");
+            #[allow(clippy::exit, reason = "the user asked twice; what was acknowledged is durable")]
+            std::process::exit(130);
+        });
+    })
+}
+
+/// Starts structured logs on standard error.
+pub(crate) fn logs(filter: &str, format: LogFormat) -> Result<()> {
+    let filter = EnvFilter::try_new(filter).with_context(|| format!("{filter:?} is not a log filter"))?;
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => logs.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => logs.json().init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! From flags to the settings of a hub.
+//!
+//! Owns: the rules that only the binary has: no authentication means loopback. Does not know: defaults of the library.
+//! Flow: flags → checked settings, or one clear sentence.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use tidings::Settings;
+use tidings::log::Retention;
+
+use crate::cli::ServeFlags;
+
+/// Checks flags and makes settings of them.
+pub(crate) fn settings(flags: &ServeFlags, streams_allowed: usize) -> Result<Settings> {
+    if !flags.dev {
+        bail!(
+            "this version has no authentication yet: run it with --dev, on a loopback address, behind your own server"
+        );
+    }
+    if !flags.listen.ip().is_loopback() {
+        bail!(
+            "--dev means no authentication, so {} is refused: listen on a loopback address such as 127.0.0.1:4080",
+            flags.listen
+        );
+    }
+    for path in &flags.events_path {
+        if !path.starts_with('/') || path.contains(['{', '}', '*']) {
+            bail!("--events-path {path} is not a path: it starts with / and has no {{ }} or *");
+        }
+    }
+    let retention = Retention::default()
+        .events_max(flags.log.retain_events)
+        .age_ms_max(flags.log.retain_hours.saturating_mul(3_600_000))
+        .channel_bytes_max(mib(flags.log.retain_channel_mib))
+        .log_bytes_max(mib(flags.log.retain_log_mib));
+    let streams_max = match flags.streams_max {
+        0 => streams_allowed,
+        wanted => wanted.min(streams_allowed),
+    };
+    let mut settings = Settings::on_disk(&flags.data)
+        .dev(true)
+        .retention(retention)
+        .segment_bytes(mib(flags.log.segment_mib))
+        .disk_reserve_bytes(mib(flags.log.disk_reserve_mib))
+        .keepalive(Duration::from_secs(flags.keepalive_s.max(1)))
+        .stall(Duration::from_secs(flags.stall_s.max(1)))
+        .drain(Duration::from_secs(flags.drain_s))
+        .streams_max(streams_max)
+        .streams_per_second(flags.streams_per_second)
+        .public_url(flags.public_url.clone())
+        .events_paths(flags.events_path.clone());
+    if flags.shards > 0 {
+        settings = settings.shards(flags.shards);
+    }
+    Ok(settings)
+}
+
+fn mib(count: u64) -> u64 {
+    count.saturating_mul(1 << 20)
+}
