@@ -242,6 +242,9 @@ impl Log for DiskLog {
 
     fn before_last(&self, channels: &[ChannelName], n: usize, upto: Seq) -> Result<Seq, LogError> {
         let upto = upto.min(self.head_now());
+        if n == 0 {
+            return Ok(upto);
+        }
         Ok(self.newest_places(channels, n, upto)?.map_or(upto, |seq| Seq(seq.0.saturating_sub(1))))
     }
 

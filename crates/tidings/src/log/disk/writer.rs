@@ -92,9 +92,25 @@ impl DiskLog {
             return Ok(());
         }
         let capacity = self.options.segment_bytes.max(len64(SEGMENT_HEADER) + frame);
-        let begun = begin_segment(&*self.disk, writer.spare.take(), writer.head, writer.epoch, capacity);
+        // A segment without events has the name that its successor would have: it grows instead of being replaced, with
+        // the deletions and floors that stand in it.
+        let begun = if writer.segment.header.first == writer.head.next() {
+            let capacity = writer.offset + capacity;
+            let file = &writer.segment.file;
+            file.allocate(capacity).and_then(|()| file.sync_all()).map(|()| (None, capacity))
+        } else {
+            begin_segment(&*self.disk, writer.spare.take(), writer.head, writer.epoch, capacity)
+                .map(|(segment, capacity)| (Some(segment), capacity))
+        };
         match begun {
-            Ok((segment, capacity)) => {
+            Ok((None, capacity)) => {
+                if let Some(newest) = self.state_mut().segments.last_mut() {
+                    newest.file_bytes = capacity;
+                }
+                writer.capacity = capacity;
+                Ok(())
+            }
+            Ok((Some(segment), capacity)) => {
                 self.state_mut().segments.push(new_segment(&segment, capacity));
                 writer.offset = len64(SEGMENT_HEADER);
                 writer.capacity = capacity;
