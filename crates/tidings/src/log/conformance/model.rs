@@ -12,14 +12,20 @@ use proptest::collection::vec;
 use proptest::test_runner::{Config, TestRunner};
 
 use self::list::List;
-use self::operations::{GroupSpec, Operation, Restart, channel_of};
+use self::operations::{GroupSpec, Operation, ReadSpec, Restart, channel_of};
 use super::bench::{Bench, HOUR_MS, event_at, plain};
 use super::{Ending, New, Setup};
 use crate::log::{AppendError, Retention};
 
 /// Small bounds, so that a short sequence of operations meets each of them.
-fn setup() -> Setup {
+fn tight() -> Setup {
     let retention = Retention::default().events_max(12).age_ms_max(2 * HOUR_MS).horizon_ms(6 * HOUR_MS);
+    Setup { retention, keys_max: 6 }
+}
+
+/// Nothing goes but what is deleted, so that reads are long and every event is looked at after every restart.
+fn roomy() -> Setup {
+    let retention = Retention::default().age_ms_max(100_000 * HOUR_MS).horizon_ms(100_000 * HOUR_MS);
     Setup { retention, keys_max: 6 }
 }
 
@@ -27,10 +33,20 @@ fn setup() -> Setup {
 /// any order: outcomes, windows, reads and feed are what a list of all events would give. `PROPTEST_CASES` says how many
 /// sequences are tried.
 pub fn random_operations_agree_with_the_model(new: New<'_>) {
+    check(new, tight());
+}
+
+/// The same where retention takes nothing.
+pub fn random_operations_in_a_roomy_log_agree_with_the_model(new: New<'_>) {
+    check(new, roomy());
+}
+
+fn check(new: New<'_>, setup: Setup) {
     let config = Config { failure_persistence: None, max_shrink_iters: 4_096, ..Config::default() };
     let outcome = TestRunner::new(config).run(&vec(operations::any(), 1..60), |operations| {
-        let mut run = Run::new(new);
+        let mut run = Run { bench: Bench::with(new, setup), list: List::new(setup), setup };
         operations.iter().for_each(|operation| run.carry_out(operation));
+        run.carry_out(&Operation::Read(ReadSpec::everything()));
         Ok(())
     });
     if let Err(error) = outcome {
@@ -42,14 +58,10 @@ pub fn random_operations_agree_with_the_model(new: New<'_>) {
 struct Run {
     bench: Bench,
     list: List,
+    setup: Setup,
 }
 
 impl Run {
-    fn new(new: New<'_>) -> Self {
-        let setup = setup();
-        Self { bench: Bench::with(new, setup), list: List::new(setup) }
-    }
-
     fn carry_out(&mut self, operation: &Operation) {
         match operation {
             Operation::Append(groups) => self.append(groups),
@@ -94,7 +106,7 @@ impl Run {
         if self.bench.restart(ending) {
             self.list.restarted(ending == Ending::Closed);
         } else {
-            self.list = List::new(setup());
+            self.list = List::new(self.setup);
         }
         self.list.check_epochs(&self.bench, id);
     }

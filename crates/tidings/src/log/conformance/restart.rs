@@ -146,6 +146,31 @@ pub fn floors_and_deletions_survive_a_restart(new: New<'_>) {
     }
 }
 
+/// A deletion stays one whatever is appended, or refused, right before and after it, large enough to need room.
+pub fn deletions_survive_whatever_happens_around_them(new: New<'_>) {
+    for size in [10, 20_000, 60_000, 100_000] {
+        let mut bench = Bench::new(new);
+        bench.put("a", "x");
+        let end = appended(bench.group(plain(vec![final_event("a", "end")])))[0].seq;
+        let large = || "y".repeat(size);
+        for _ in 0..3 {
+            refusal(bench.group(plain(vec![event("a", &large())])));
+        }
+        let deleted = bench.delete(&channel("a")).unwrap();
+        for _ in 0..3 {
+            refusal(bench.group(plain(vec![event("a", &large()), event("b", &large())])));
+        }
+        bench.put("b", &large());
+        for _ in 0..2 {
+            if bench.restart(Ending::Killed) {
+                assert_eq!(bench.of("a"), deleted, "around {size} bytes");
+                assert_eq!(truncated(bench.read_all(&[("a", Seq::ZERO)])), [(0, end)]);
+                assert_eq!(bench.bodies("b"), [large()]);
+            }
+        }
+    }
+}
+
 /// A channel that was forgotten is not remembered again without its horizon.
 pub fn the_horizon_survives_a_restart(new: New<'_>) {
     for ending in ENDINGS {

@@ -58,6 +58,14 @@ pub(super) struct ReadSpec {
     pub(super) bytes_max: usize,
 }
 
+impl ReadSpec {
+    /// All channels, as far as they go back or, where something is gone, that this is said.
+    pub(super) fn everything() -> Self {
+        let wanted = (0..6).map(|index| (index, Place(0))).collect();
+        Self { wanted, upto: Place(1_024), events_max: usize::MAX, bytes_max: usize::MAX }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Restart {
     Closed,
