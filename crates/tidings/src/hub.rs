@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidings_core::connection::{Retry, Seed};
 use tidings_core::wire::sse::encode;
 use tidings_core::{ChannelName, Epoch, EventId, Seq};
 
@@ -290,8 +291,8 @@ impl Hub {
     /// What a stream gets that cannot be served now.
     pub(crate) fn come_back(&self, soon: bool) -> Bytes {
         self.0.metrics.refused.inc();
-        let (least, spread) = if soon { (2_000, 2_000) } else { (5_000, 10_000) };
-        control::come_back(least + u32::try_from(crate::clock::random() % spread).unwrap_or(0))
+        let retry = if soon { Retry::Stream } else { Retry::Overload };
+        control::come_back(Seed(crate::clock::random()).retry_ms(retry))
     }
 }
 

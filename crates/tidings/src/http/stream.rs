@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use tidings_core::connection::{Retry, Seed};
 use tidings_core::resume::{self, Asked, Decision, Position, Replay, Retained, Start};
 use tidings_core::wire::sse::encode;
 use tidings_core::{ChannelName, Seq};
@@ -204,7 +205,7 @@ fn decide_now(hub: &Hub, request: StreamRequest) -> Result<Option<(Vec<u8>, Begi
     let subscription = Subscription::new(&request.subject, request.channels, request.encoding);
     let mut out = Vec::with_capacity(512);
     let keepalive_ms = u64::try_from(hub.0.settings.keepalive.as_millis()).unwrap_or(u64::MAX);
-    let retry_ms = 2_000 + u32::try_from(crate::clock::random() % 2_000).unwrap_or(0);
+    let retry_ms = Seed(subscription.id).retry_ms(Retry::Stream);
     let hello = start.hello.map(|seq| epochs.id(seq));
     control::hello(&mut out, retry_ms, &connection_text(subscription.id), keepalive_ms, hello);
     if let Some(reset) = &start.reset {

@@ -3,11 +3,12 @@
 //! Owns: the reader threads, their order (round-robin) and what all slices together may hold. Does not know: sockets.
 //! Flow: in ← a connection's cursor · out → one slice to its shard, and nothing is kept.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use bytes::Bytes;
+use tidings_core::conflate::{Entry, left_out};
 use tidings_core::resume::{Reason, Reset, Retained, gone};
 use tidings_core::{ChannelName, Seq, limits};
 
@@ -210,16 +211,16 @@ pub(crate) fn retained(window: Option<Window>) -> Retained {
 /// Leaves out what is past its time and what a newer event in the same slice replaces.
 pub(crate) fn sendable(frames: &[Arc<Frame>], subscription: &Subscription) -> Chunk {
     let now = crate::clock::unix_ms();
-    let mut newest = HashSet::new();
-    let mut sent: Vec<&Arc<Frame>> = Vec::with_capacity(frames.len());
-    for frame in frames.iter().rev().filter(|f| f.is_live(now)) {
-        let is_newest = frame.key.as_ref().is_none_or(|key| newest.insert((&frame.channel, key)));
-        if is_newest || frame.flags.is_final {
-            sent.push(frame);
-        }
-    }
-    sent.reverse();
+    let live: Vec<&Arc<Frame>> = frames.iter().filter(|f| f.is_live(now)).collect();
+    let entries: Vec<Entry<'_>> = live.iter().map(|f| entry(f)).collect();
+    let kept = live.iter().zip(left_out(&entries)).filter(|(_, out)| !out).map(|(f, _)| *f);
+    let sent: Vec<&Arc<Frame>> = kept.collect();
     Chunk::new(sent.iter().copied(), subscription.encoding)
+}
+
+fn entry(frame: &Frame) -> Entry<'_> {
+    let key = frame.key.as_ref().map(tidings_core::Key::as_str);
+    Entry { channel: frame.channel.as_str(), key, is_final: frame.flags.is_final }
 }
 
 /// The newest final event, if every channel is finished.

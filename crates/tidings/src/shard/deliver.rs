@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidings_core::Seq;
-use tidings_core::wire::sse::encode;
+use tidings_core::connection::Place;
 
 use super::catchup::{BOUND, Errand, Found, end_of, sendable};
 use super::chunk::Chunk;
-use super::connection::{Conn, Phase};
+use super::connection::Conn;
 use super::inbox::Key;
 use super::pass::{Owed, Pass, Visit, What};
 use super::run::Shard;
@@ -19,8 +19,6 @@ use super::sink::Taken;
 
 /// How long a peer may take to close after we did.
 const LINGER_MS: u64 = 2_000;
-/// `tidings.cursor` at most this often.
-const CURSOR_MS: u64 = 5 * 60 * 1000;
 /// Bytes of frames in one pass: more is another pass, so that nobody waits long.
 const PASS_BYTES_MAX: usize = 256 * 1024;
 
@@ -42,7 +40,7 @@ impl Shard {
         for (channel, index) in pass.channels() {
             for &place in self.listeners.get(channel).into_iter().flatten() {
                 let Some(conn) = self.conns.get_mut(place as usize) else { continue };
-                if conn.phase != Phase::InStep {
+                if !conn.place.is_in_step() {
                     continue;
                 }
                 if conn.subscription().channels.len() == 1 {
@@ -77,7 +75,7 @@ impl Shard {
     fn visit(&mut self, pass: &Pass, visit: Visit) {
         let Some(conn) = self.conns.get_mut(visit.place as usize) else { return };
         // A connection that came or fell behind since the pass began is served from its own cursor.
-        if conn.phase != Phase::InStep {
+        if !conn.place.is_in_step() {
             return;
         }
         let own;
@@ -89,7 +87,6 @@ impl Shard {
                 &own
             }
         };
-        conn.cursor = self.position;
         let key = Key { place: visit.place, serial: conn.serial };
         if !self.send(key, chunk) {
             return;
@@ -101,12 +98,11 @@ impl Shard {
 
     /// Sends a chunk. `true` if all of it was taken; else the connection is behind, or gone.
     fn send(&mut self, key: Key, chunk: &Chunk) -> bool {
-        let now = self.now_ms;
+        let (now, position) = (self.now_ms, self.position);
         let Some(conn) = self.conn(key) else { return false };
         match conn.sink.offer(&chunk.bytes) {
             Taken::All => {
-                conn.wrote_ms = now;
-                conn.told_ms = now;
+                conn.took(now, chunk.len() > 0);
                 conn.told = chunk.last().unwrap_or(conn.told);
                 self.delivered += chunk.len() as u64;
                 self.delivered_bytes += chunk.bytes.len() as u64;
@@ -114,23 +110,19 @@ impl Shard {
             }
             Taken::Part(bytes) => {
                 let rest = chunk.rest(bytes);
-                if bytes > 0 {
-                    conn.wrote_ms = now;
-                }
-                if let Some(reached) = rest.reached {
-                    conn.cursor = reached;
-                    (conn.told, conn.told_ms) = (reached, now);
-                }
+                conn.told = rest.reached.unwrap_or(conn.told);
                 conn.pending = rest.pending;
                 conn.blocked = true;
-                let fell = conn.phase == Phase::InStep;
-                conn.phase = Phase::Behind;
-                if fell {
-                    conn.subscription().set_behind(true);
-                    self.parts.metrics.behind.inc();
+                if bytes > 0 {
+                    conn.took(now, rest.reached.is_some());
+                } else {
+                    conn.timers.handle_refused(now);
                 }
+                // While its rest is pending, a connection stands behind even where nothing else is owed.
+                let cursor = rest.reached.unwrap_or(conn.place.cursor(position));
                 self.delivered += rest.frames as u64;
                 self.delivered_bytes += bytes as u64;
+                self.fall_behind(key, cursor);
                 false
             }
             Taken::Gone => {
@@ -144,22 +136,32 @@ impl Shard {
     pub(super) fn say(&mut self, key: Key, bytes: Bytes) {
         let (now, position) = (self.now_ms, self.position);
         let Some(conn) = self.conn(key) else { return };
+        // Invariant: nothing is ever written inside a frame.
+        debug_assert!(conn.pending.is_empty(), "something is pending");
         match conn.sink.offer(&bytes) {
-            Taken::All => conn.wrote_ms = now,
+            Taken::All => conn.took(now, false),
             Taken::Part(taken) => {
-                if taken > 0 {
-                    conn.wrote_ms = now;
-                }
                 conn.pending = bytes.slice(taken..);
                 conn.blocked = true;
-                if conn.phase == Phase::InStep {
-                    conn.phase = Phase::Behind;
-                    conn.cursor = position;
-                    conn.subscription().set_behind(true);
-                    self.parts.metrics.behind.inc();
+                if taken > 0 {
+                    conn.took(now, false);
+                } else {
+                    conn.timers.handle_refused(now);
                 }
+                let cursor = conn.place.cursor(position);
+                self.fall_behind(key, cursor);
             }
             Taken::Gone => self.remove(key),
+        }
+    }
+
+    fn fall_behind(&mut self, key: Key, cursor: Seq) {
+        let Some(conn) = self.conn(key) else { return };
+        let fell = conn.place.is_in_step();
+        conn.place = Place::Behind(cursor);
+        if fell {
+            conn.subscription().set_behind(true);
+            self.parts.metrics.behind.inc();
         }
     }
 
@@ -171,29 +173,28 @@ impl Shard {
         if !conn.pending.is_empty() {
             let pending = std::mem::take(&mut conn.pending);
             match conn.sink.offer(&pending) {
-                Taken::All => conn.wrote_ms = now,
+                Taken::All => conn.took(now, false),
                 Taken::Part(taken) => {
-                    if taken > 0 {
-                        conn.wrote_ms = now;
-                    }
                     conn.pending = pending.slice(taken..);
                     conn.blocked = true;
+                    if taken > 0 {
+                        conn.took(now, false);
+                    }
                     return;
                 }
                 Taken::Gone => return self.remove(key),
             }
         }
-        match conn.phase {
-            Phase::Behind => self.enqueue(key),
-            Phase::Closing => self.end(key),
-            Phase::InStep => {}
+        if conn.closing {
+            return self.end(key);
         }
+        self.enqueue(key);
     }
 
     /// Puts a connection that is behind on the list of those that want their next slice.
     pub(super) fn enqueue(&mut self, key: Key) {
         let Some(conn) = self.conn(key) else { return };
-        if conn.phase == Phase::Behind && conn.is_free() && !conn.reading && !conn.queued {
+        if conn.wants() && !conn.queued {
             conn.queued = true;
             self.wanting.push_back(key);
         }
@@ -205,7 +206,7 @@ impl Shard {
             let Some(key) = self.wanting.pop_front() else { return };
             if let Some(conn) = self.conn(key) {
                 conn.queued = false;
-                if conn.phase == Phase::Behind && conn.is_free() && !conn.reading {
+                if conn.wants() {
                     self.serve_behind(key);
                 }
             }
@@ -216,25 +217,26 @@ impl Shard {
         self.tell_deleted(key);
         let (position, in_pass) = (self.position, self.pass.is_some());
         let Some(conn) = self.conn(key) else { return };
-        if conn.phase != Phase::Behind || !conn.is_free() {
+        if !conn.wants() {
             return;
         }
-        if conn.end_after.is_some_and(|end| conn.cursor >= end) {
+        let cursor = conn.place.cursor(position);
+        if conn.end_after.is_some_and(|end| cursor >= end) {
             return self.close(key);
         }
-        if conn.cursor > position || (conn.cursor == position && in_pass) {
+        if cursor > position || (cursor == position && in_pass) {
             // It stands where the shard has yet to come.
             return self.ahead.push(key);
         }
-        if conn.cursor == position {
-            conn.phase = Phase::InStep;
+        if cursor == position {
+            conn.place.handle_sent(cursor, position);
             conn.subscription().set_behind(false);
-            conn.rare.take_if(|r| r.drain_ms.is_none() && r.discarded == 0);
+            conn.rare.take_if(|r| r.discarded == 0 && r.deleted.is_empty());
             self.parts.metrics.behind.dec();
             return;
         }
         let subscription = Arc::clone(&conn.ticket.subscription);
-        let (cursor, grace) = (conn.cursor, conn.grace());
+        let grace = conn.grace();
         let in_memory = self.parts.tail.slice(&subscription.channels, cursor, position, BOUND);
         match in_memory {
             Some((frames, to)) => self.send_slice(key, &sendable(&frames, &subscription), to),
@@ -252,13 +254,14 @@ impl Shard {
     pub(super) fn found(&mut self, key: Key, found: Found) {
         let Some(conn) = self.conn(key) else { return };
         conn.reading = false;
-        if conn.phase != Phase::Behind {
+        // What was said meanwhile may be pending: the slice is read again when there is room.
+        if !conn.wants() {
             return;
         }
         match found {
             Found::Frames { chunk, to } => self.send_slice(key, &chunk, to),
             Found::Reset { control, cursor, grace } => {
-                conn.cursor = cursor;
+                conn.place = Place::Behind(cursor);
                 conn.rare().grace = grace;
                 self.say(key, control);
                 self.enqueue(key);
@@ -272,8 +275,9 @@ impl Shard {
             return;
         }
         if let Some(conn) = self.conn(key) {
-            conn.cursor = to;
-            conn.settle_grace();
+            // Only between passes is a connection put in step, by `serve_behind`.
+            conn.place = Place::Behind(to);
+            conn.settle_grace(to);
         }
         if chunk.has_final() {
             self.set_end(key, to);
@@ -302,7 +306,7 @@ impl Shard {
             return;
         }
         let deleted = std::mem::take(&mut conn.rare().deleted);
-        let at = if conn.phase == Phase::InStep { position } else { conn.cursor };
+        let at = conn.place.cursor(position);
         let subscription = Arc::clone(&conn.ticket.subscription);
         let index = |c| subscription.channels.iter().position(|mine| mine == c);
         let channels: Vec<usize> = deleted.iter().filter_map(index).collect();
@@ -314,15 +318,12 @@ impl Shard {
         self.say(key, out.into());
     }
 
-    /// A connection has been quiet: a comment, or its position if the log has moved meanwhile.
-    pub(super) fn keep_alive(&mut self, key: Key) {
-        let (now, position, in_pass) = (self.now_ms, self.position, self.pass.is_some());
+    /// In place of a comment, a quiet stream's position: the log has moved and the stream has not.
+    pub(super) fn say_cursor(&mut self, key: Key) {
+        let (now, position) = (self.now_ms, self.position);
         let Some(conn) = self.conn(key) else { return };
-        let moved = position > conn.told && now.saturating_sub(conn.told_ms) >= CURSOR_MS;
-        if !moved || in_pass {
-            return self.say(key, Bytes::from_static(encode::KEEPALIVE));
-        }
-        (conn.told, conn.told_ms) = (position, now);
+        conn.told = position;
+        conn.took(now, true);
         let id = self.parts.log.epochs().id(position);
         self.say(key, crate::control::cursor(id));
     }
@@ -331,11 +332,10 @@ impl Shard {
     pub(super) fn close(&mut self, key: Key) {
         self.unlist(key);
         let Some(conn) = self.conn(key) else { return };
-        if conn.phase == Phase::Behind {
-            self.parts.metrics.behind.dec();
+        if conn.closing {
+            return;
         }
-        let Some(conn) = self.conn(key) else { return };
-        conn.phase = Phase::Closing;
+        conn.closing = true;
         if conn.pending.is_empty() {
             self.end(key);
         }
@@ -343,7 +343,7 @@ impl Shard {
 
     /// Says that nothing follows, and waits a moment for the peer to say so too.
     fn end(&mut self, key: Key) {
-        let now = self.now_ms;
+        let due = self.now_ms + LINGER_MS;
         let Some(conn) = self.conn(key) else { return };
         if conn.ended {
             return;
@@ -353,8 +353,7 @@ impl Shard {
         if matches!(conn.sink, super::sink::Sink::Body(_)) {
             return self.remove(key);
         }
-        conn.wrote_ms = now;
-        self.wheel.set(key, now + LINGER_MS);
+        self.wheel.set(key, due);
     }
 
     fn conn(&mut self, key: Key) -> Option<&mut Conn> {

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
+use tidings_core::connection::{Due, Place, Retry, Seed, Timers, Timing};
+use tidings_core::wire::sse::encode;
 use tidings_core::{ChannelName, Seq, limits};
 
 use super::ShardParts;
-use super::connection::{Conn, Phase};
+use super::connection::Conn;
 use super::inbox::{Command, Ephemeral, Inbox, Key, NewSink, Opening};
 use super::pass::Pass;
 use super::sink::Sink;
@@ -44,6 +46,7 @@ pub(super) struct Shard {
     /// Connections that stand where this shard has yet to come.
     pub(super) ahead: Vec<Key>,
     pub(super) wheel: Wheel,
+    timing: Timing,
     pub(super) now_ms: u64,
     pub(super) delivered: u64,
     pub(super) delivered_bytes: u64,
@@ -60,6 +63,9 @@ impl Shard {
         let poll = Poll::new()?;
         let inbox = Inbox::new(mio::Waker::new(poll.registry(), WAKER)?);
         let now_ms = crate::clock::now_ms();
+        let ms = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX).max(1);
+        let timing =
+            Timing { keepalive_ms: ms(parts.keepalive), stall_ms: ms(parts.stall), ..Timing::default() };
         Ok(Self {
             index,
             position: parts.tail.head(),
@@ -71,6 +77,7 @@ impl Shard {
             wanting: VecDeque::new(),
             ahead: Vec::new(),
             wheel: Wheel::new(now_ms),
+            timing,
             now_ms,
             delivered: 0,
             delivered_bytes: 0,
@@ -188,9 +195,12 @@ impl Shard {
             self.listeners.entry(channel.clone()).or_default().push(key.place);
         }
         ticket.serve_at(Arc::clone(&self.inbox), key);
+        let seed = Seed(ticket.subscription.id);
         entry.insert(Conn {
             serial: key.serial,
-            phase: Phase::Behind,
+            place: Place::open(cursor),
+            timers: Timers::new(self.now_ms, seed),
+            closing: false,
             blocked: false,
             reading: false,
             queued: false,
@@ -199,12 +209,9 @@ impl Shard {
             sink,
             ticket,
             pending: bytes::Bytes::new(),
-            cursor,
             told: cursor,
             end_after,
             rare: None,
-            wrote_ms: self.now_ms,
-            told_ms: self.now_ms,
         });
         self.parts.metrics.behind.inc();
         if !grace.is_empty()
@@ -214,10 +221,10 @@ impl Shard {
         }
         self.say(key, preamble);
         self.enqueue(key);
-        self.wheel.set(key, self.now_ms + self.keepalive_ms(key));
         if let Some(spread_ms) = self.spread_ms {
             self.drain_one(key, spread_ms);
         }
+        self.set_timer(key);
     }
 
     /// Ephemeral events go to connections in step that have nothing pending; others never hear of them.
@@ -225,7 +232,7 @@ impl Shard {
         let places = self.listeners.get(&event.channel).cloned().unwrap_or_default();
         for place in places {
             let Some(conn) = self.conns.get_mut(place as usize) else { continue };
-            if conn.phase == Phase::InStep && conn.is_free() {
+            if conn.place.is_in_step() && conn.is_free() {
                 let key = Key { place, serial: conn.serial };
                 let bytes = match conn.subscription().encoding {
                     Encoding::Plain => event.plain.clone(),
@@ -243,7 +250,7 @@ impl Shard {
             let key = Key { place, serial: conn.serial };
             let count = conn.subscription().channels.len();
             let index = conn.subscription().channels.iter().position(|c| c == channel);
-            let behind = conn.phase == Phase::Behind;
+            let behind = !conn.place.is_in_step();
             let rare = conn.rare();
             rare.deleted.push(channel.clone());
             if behind {
@@ -267,64 +274,59 @@ impl Shard {
     }
 
     fn drain_one(&mut self, key: Key, spread_ms: u32) {
-        let due = self.now_ms + crate::clock::random() % u64::from(spread_ms.max(1));
+        let now = self.now_ms;
         if let Some(conn) = self.conns.get_mut(key.place as usize) {
-            conn.rare().drain_ms = Some(due);
+            let seed = Seed(conn.subscription().id);
+            conn.timers.handle_drain(now, spread_ms, seed);
         }
+        self.set_timer(key);
+    }
+
+    /// Looks at a connection again when its timers say so. A timer that was set before stays, and finds nothing due.
+    fn set_timer(&mut self, key: Key) {
+        let Some(conn) = self.conns.get(key.place as usize).filter(|c| c.serial == key.serial) else {
+            return;
+        };
+        let due = conn.timers.poll_timeout(self.now_ms, &self.timing).max(self.now_ms + 1);
         self.wheel.set(key, due);
     }
 
     fn handle_timer(&mut self, key: Key) {
-        let now = self.now_ms;
-        let stall_ms = u64::try_from(self.parts.stall.as_millis()).unwrap_or(u64::MAX);
-        let keepalive_ms = self.keepalive_ms(key);
+        let (now, position, in_pass) = (self.now_ms, self.position, self.pass.is_some());
+        let timing = self.timing;
         let Some(conn) = self.conns.get_mut(key.place as usize).filter(|c| c.serial == key.serial) else {
             return;
         };
         if conn.ended {
-            if now >= conn.wrote_ms + 2_000 {
-                self.remove(key);
-            }
-            return;
+            // The peer did not close in time.
+            return self.remove(key);
         }
-        let drains = conn.rare.as_ref().and_then(|r| r.drain_ms).is_some_and(|due| due <= now);
-        if drains {
-            return self.close_drained(key);
-        }
-        let quiet = now.saturating_sub(conn.wrote_ms);
-        if conn.blocked {
-            if quiet >= stall_ms {
+        let quiet = conn.place.is_in_step() && conn.is_free() && !conn.closing;
+        let moved = position > conn.told && !in_pass;
+        match conn.timers.poll(now, &timing, moved) {
+            Some(Due::Stalled) => {
                 self.parts.metrics.stalled.inc();
                 return self.remove(key);
             }
-            let next = (conn.wrote_ms + stall_ms).min(now + keepalive_ms);
-            return self.wheel.set(key, next);
+            Some(Due::Drained) => return self.close_drained(key),
+            Some(Due::Cursor) if quiet => self.say_cursor(key),
+            Some(Due::KeepAlive) if quiet => self.say(key, bytes::Bytes::from_static(encode::KEEPALIVE)),
+            Some(Due::Cursor | Due::KeepAlive) | None => {}
         }
-        if quiet >= keepalive_ms && conn.phase == Phase::InStep {
-            self.keep_alive(key);
-            return self.wheel.set(key, now + keepalive_ms);
-        }
-        let next = (conn.wrote_ms + keepalive_ms).max(now + 1);
-        self.wheel.set(key, next);
+        self.set_timer(key);
     }
 
     fn close_drained(&mut self, key: Key) {
         let spread_ms = self.spread_ms.unwrap_or_default();
         if let Some(conn) = self.conns.get_mut(key.place as usize)
             && conn.is_free()
-            && conn.phase != Phase::Closing
+            && !conn.closing
         {
-            let retry_ms = 500 + u32::try_from(crate::clock::random() % 3_500).unwrap_or(0);
+            let retry_ms = Seed(conn.subscription().id).retry_ms(Retry::Stream);
             self.say(key, crate::control::drain(spread_ms, retry_ms));
         }
         self.close(key);
-    }
-
-    /// The keep-alive of a connection: 85–100 % of the setting, so that ten thousand do not speak at once.
-    fn keepalive_ms(&self, key: Key) -> u64 {
-        let full = u64::try_from(self.parts.keepalive.as_millis()).unwrap_or(u64::MAX).max(1);
-        let spread = (full * 15 / 100).max(1);
-        full - u64::from(key.serial.wrapping_mul(2_654_435_761)) % spread
+        self.set_timer(key);
     }
 
     /// Takes a connection off its channels, so that no pass lists it again.
@@ -348,7 +350,7 @@ impl Shard {
         let Some(conn) = self.conns.get(key.place as usize).filter(|c| c.serial == key.serial) else {
             return;
         };
-        if conn.phase == Phase::Behind {
+        if !conn.place.is_in_step() {
             self.parts.metrics.behind.dec();
         }
         self.unlist(key);
