@@ -118,12 +118,19 @@ impl<'a> Recovery<'a> {
             file_bytes: len,
             index: Index::Memory(MemoryIndex::default()),
         });
-        let mut end = SEGMENT_HEADER;
+        let (mut last, mut end) = (SEGMENT_HEADER, SEGMENT_HEADER);
         for frame in scan::frames(&bytes, header.salt) {
             self.read_frame(&shared, &frame)?;
-            end = frame.end();
+            (last, end) = (frame.offset, frame.end());
         }
         self.check_rest(&shared, &bytes, end, is_newest)?;
+        if is_newest {
+            // The last frame may be that of an append which failed or was killed before its sync. From now on it is
+            // shown, so it has to stay; written again, because after a failed sync its pages count as clean.
+            let again = bytes.get(last..end).unwrap_or_default();
+            let kept = shared.file.write_at(again, len64(last)).and_then(|()| shared.file.sync_data());
+            kept.map_err(|e| io_error(self.disk, &shared.name, e))?;
+        }
         self.newest = Some((shared, len));
         Ok(())
     }
