@@ -78,6 +78,7 @@ fn restarts_power_cuts_and_failed_appends_keep_what_was_acknowledged() {
         super::restart::keys_survive_a_restart(&new);
         super::restart::deletions_survive_whatever_happens_around_them(&new);
         super::restart::an_append_that_failed_halfway_is_there_as_a_whole_or_not_at_all(&new);
+        super::restart::what_a_run_found_survives_the_next_power_cut(&new);
     }
     // Not in a folder as well: a thousand real fsyncs show nothing that this does not.
     super::model::random_operations_in_a_roomy_log_agree_with_the_model(&on_lossy_disk);

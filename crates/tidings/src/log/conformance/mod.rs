@@ -234,6 +234,7 @@ macro_rules! __log_conformance {
             deletions_survive_whatever_happens_around_them
             the_horizon_survives_a_restart
             an_append_that_failed_halfway_is_there_as_a_whole_or_not_at_all
+            what_a_run_found_survives_the_next_power_cut
         ] }
     };
     (@concurrent [$new:expr]) => {

@@ -218,3 +218,27 @@ pub fn an_append_that_failed_halfway_is_there_as_a_whole_or_not_at_all(new: New<
         assert_eq!((bench.bodies("a").len(), bench.of("b").unwrap().events), (6, 2));
     }
 }
+
+/// What a run found and showed is durable from then on, though it was written by an append that failed: a kill, another
+/// run, and only then the power fails.
+pub fn what_a_run_found_survives_the_next_power_cut(new: New<'_>) {
+    for seed in 0..32 {
+        let mut bench = Bench::new(new);
+        bench.put("a", "1");
+        if !bench.fail_next_append(seed) {
+            return;
+        }
+        bench.append(vec![plain(vec![event("a", "2"), event("b", &"y".repeat(5_000))])]).unwrap_err();
+        bench.restart(Ending::Killed);
+        let wanted = [("a", Seq::ZERO), ("b", Seq::ZERO)];
+        let found = records(bench.read_all(&wanted));
+        assert!(found.len() == 1 || found.len() == 3, "{} events are half a commit", found.len());
+        if seed % 4 < 2 {
+            bench.put("c", "3");
+        }
+        let head = bench.head();
+        bench.restart(Ending::PowerCut { seed });
+        assert!(records(bench.read_all(&wanted)) == found, "lost what was shown, with seed {seed}");
+        assert_eq!(bench.head(), head);
+    }
+}

@@ -243,6 +243,8 @@ impl LossyFile {
         let mut inner = self.inner()?;
         if inner.fault == Some(Fault::Sync) {
             inner.fault = None;
+            // As Linux does it: readers go on seeing what was written, but no later sync will write it.
+            inner.files[self.file].unsynced.clear();
             return Err(io::Error::other("the sync was made to fail"));
         }
         let file = &mut inner.files[self.file];
