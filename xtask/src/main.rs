@@ -1,2 +1,29 @@
-//! Chores.
-fn main() {}
+//! Chores of this repository: `cargo xtask <command>`.
+//!
+//! Owns: the names of the commands. Does not know: what they do; each is a module.
+//! Flow: arguments → one command → its exit code.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to its user")]
+
+mod step;
+
+mod install;
+
+mod no_std;
+
+mod test;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    let result = match command.as_str() {
+        "test" => test::run(&rest),
+        _ => Err(anyhow::anyhow!("usage: cargo xtask test [--list] [STEP…]")),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -52,7 +52,7 @@ pub struct Job {
 pub enum Change {
     /// Nothing: it was a repeat.
     Duplicate,
-    /// Its progress. May be held back (see [`super::coalesce`]).
+    /// Its progress. May be held back (see [`super::coalesce()`]).
     Progress,
     /// Its state or attempt: a `progress` event that is stored now.
     State,

@@ -1,0 +1,67 @@
+//! `cargo xtask test`: everything that has to hold before a change is taken.
+//!
+//! Owns: which steps there are and in which order. Does not know: how a step is run or reported.
+//! Flow: names of steps (none means all) → each in turn → the summary.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::step::{STEP_LIMIT, Summary, command};
+use crate::{install, no_std};
+
+type Step = (&'static str, fn() -> Result<()>);
+
+/// Cheap verdicts first; what builds the same things stands together.
+const STEPS: &[Step] = &[
+    ("install", install::run),
+    ("fmt", || cargo(&["fmt", "--all", "--check"])),
+    ("no_std", no_std::run),
+    ("build", || cargo(&["build", "--workspace", "--locked"])),
+    ("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
+    ("tests", || cargo(&["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"])),
+    ("doctests", || cargo(&["test", "--workspace", "--doc", "--no-fail-fast"])),
+    ("docs", docs),
+];
+
+/// Runs all steps, or those that are named.
+pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
+    std::env::set_current_dir(root()?)?;
+    if arguments.iter().any(|argument| argument == "--list") {
+        STEPS.iter().for_each(|(name, _)| println!("{name}"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(unknown) = arguments.iter().find(|name| STEPS.iter().all(|(step, _)| step != name)) {
+        bail!("there is no step {unknown:?}; cargo xtask test --list shows them");
+    }
+    let mut summary = Summary::default();
+    for (name, work) in STEPS {
+        if arguments.is_empty() || arguments.iter().any(|argument| argument == name) {
+            summary.step(name, work);
+        }
+    }
+    Ok(summary.finish())
+}
+
+fn root() -> Result<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    program("cargo", arguments, STEP_LIMIT)
+}
+
+fn program<A: AsRef<OsStr>>(name: &str, arguments: &[A], limit: Duration) -> Result<()> {
+    let mut program = Command::new(name);
+    program.args(arguments);
+    command(program, limit)
+}
+
+fn docs() -> Result<()> {
+    let mut docs = Command::new("cargo");
+    docs.args(["doc", "--workspace", "--no-deps", "--lib"]).env("RUSTDOCFLAGS", "-D warnings");
+    command(docs, STEP_LIMIT)
+}
