@@ -80,6 +80,9 @@ struct Inner {
     /// Raised by a power cut: handles from before it reach nothing any more.
     life: u64,
     fault: Option<Fault>,
+    /// Changes and syncs so far, and after how many of them the power fails by itself.
+    calls: u64,
+    calls_max: Option<u64>,
 }
 
 /// The disk. It outlives the logs on it.
@@ -95,11 +98,23 @@ impl LossyDisk {
         self.inner().fault = Some(if seed.is_multiple_of(2) { Fault::Write } else { Fault::Sync });
     }
 
+    /// Lets the power fail after so many changes and syncs, in the middle of whatever goes on then.
+    pub(super) fn fail_after(&self, calls: u64) {
+        let mut inner = self.inner();
+        inner.calls_max = Some(inner.calls + calls);
+    }
+
+    /// Changes and syncs so far.
+    pub(super) fn calls(&self) -> u64 {
+        self.inner().calls
+    }
+
     /// The power fails. Of what was not synced, the seed decides what is kept.
     pub(super) fn cut(&self, seed: u64) {
         let mut random = Random(seed);
         let mut inner = self.inner();
         let inner = &mut *inner;
+        inner.calls_max = None;
         (inner.life, inner.is_locked, inner.fault) = (inner.life + 1, false, None);
         let kept = random.below(inner.unsynced_names.len() + 1);
         inner.unsynced_names.drain(..).take(kept).for_each(|naming| naming.apply(&mut inner.durable_names));
@@ -185,24 +200,23 @@ impl Disk for LossyDisk {
             let mut inner = self.inner();
             inner.files.push(Contents::default());
             let file = inner.files.len() - 1;
-            inner.name(Naming::Create(name.to_owned(), file));
+            inner.name(Naming::Create(name.to_owned(), file))?;
             file
         };
         Ok(Arc::new(LossyFile { disk: self.clone(), life: self.inner().life, file }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.inner().name(Naming::Rename(from.to_owned(), to.to_owned()));
-        Ok(())
+        self.inner().name(Naming::Rename(from.to_owned(), to.to_owned()))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.inner().name(Naming::Remove(name.to_owned()));
-        Ok(())
+        self.inner().name(Naming::Remove(name.to_owned()))
     }
 
     fn sync_folder(&self) -> io::Result<()> {
         let mut inner = self.inner();
+        inner.call()?;
         inner.durable_names = inner.names.clone();
         inner.unsynced_names.clear();
         Ok(())
@@ -214,15 +228,31 @@ impl Disk for LossyDisk {
 }
 
 impl Inner {
-    fn name(&mut self, naming: Naming) {
-        naming.apply(&mut self.names);
-        self.unsynced_names.push(naming);
+    fn is_off(&self) -> bool {
+        self.calls_max.is_some_and(|max| self.calls >= max)
     }
 
-    fn change(&mut self, file: usize, change: Change) {
+    fn call(&mut self) -> io::Result<()> {
+        if self.is_off() {
+            return Err(io::Error::other("the power is off"));
+        }
+        self.calls += 1;
+        Ok(())
+    }
+
+    fn name(&mut self, naming: Naming) -> io::Result<()> {
+        self.call()?;
+        naming.apply(&mut self.names);
+        self.unsynced_names.push(naming);
+        Ok(())
+    }
+
+    fn change(&mut self, file: usize, change: Change) -> io::Result<()> {
+        self.call()?;
         let file = &mut self.files[file];
         change.apply(&mut file.seen);
         file.unsynced.push(change);
+        Ok(())
     }
 }
 
@@ -241,6 +271,7 @@ impl LossyFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut inner = self.inner()?;
+        inner.call()?;
         if inner.fault == Some(Fault::Sync) {
             inner.fault = None;
             // As Linux does it: readers go on seeing what was written, but no later sync will write it.
@@ -273,7 +304,7 @@ impl DiskFile for LossyFile {
             inner.fault = None;
             bytes.truncate(bytes.len() * 2 / 3);
         }
-        inner.change(self.file, Change::Write { offset, bytes });
+        inner.change(self.file, Change::Write { offset, bytes })?;
         if failed { Err(io::Error::other("the write was made to fail")) } else { Ok(()) }
     }
 
@@ -287,13 +318,11 @@ impl DiskFile for LossyFile {
 
     fn allocate(&self, len: u64) -> io::Result<()> {
         let len = usize::try_from(len).unwrap().max(self.inner()?.files[self.file].seen.len());
-        self.inner()?.change(self.file, Change::Len(len));
-        Ok(())
+        self.inner()?.change(self.file, Change::Len(len))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.inner()?.change(self.file, Change::Len(usize::try_from(len).unwrap()));
-        Ok(())
+        self.inner()?.change(self.file, Change::Len(usize::try_from(len).unwrap()))
     }
 
     fn len(&self) -> io::Result<u64> {
