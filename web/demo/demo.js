@@ -214,7 +214,7 @@ $('cut').addEventListener('click', async () => {
   story = null;
   $('story').textContent = 'Cut. The browser comes back by itself in a few seconds…';
   try {
-    await request('DELETE', `/v1/connections?id=${encodeURIComponent(connection)}`);
+    await request('DELETE', `/v1/connections/${encodeURIComponent(connection)}`);
   } catch (problem) {
     $('story').textContent = `The server did not cut it: ${problem.message}`;
     $('cut').disabled = false;
@@ -399,7 +399,7 @@ function feed(list, channel, rows, newestFirst, render) {
     },
     async backfill() {
       held ??= [];
-      const path = `/v1/history?channel=${encodeURIComponent(channel)}&limit=${rows}`;
+      const path = `/v1/history?channel=${encodeURIComponent(channel)}&from=last:${rows}&limit=${rows}`;
       const { events = [] } = await request('GET', path).catch(() => ({}));
       for (const e of [...events.map((e) => [e.id, e.data, e.time]), ...(held ?? [])]) if (!shown.has(e[0])) show(e);
       held = null;

@@ -63,6 +63,12 @@ pub const JOB_TAGS_MAX: usize = 16;
 pub const JOB_TAG_BYTES_MAX: usize = 128;
 /// Runs of a job whose handler is interrupted by a crash, if its maker says nothing else.
 pub const JOB_ATTEMPTS_DEFAULT: u32 = 3;
+/// Runs that a job of a handler may have.
+pub const JOB_ATTEMPTS_MAX: u32 = 3;
+/// Channels that get a job's events along with its own.
+pub const JOB_PUBLISH_TO_MAX: usize = 8;
+/// The size of a stored file, in bytes.
+pub const ARTIFACT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Milliseconds between two stored progress events of a job: 10 a second are more than an eye needs.
 pub const JOB_PROGRESS_MS: u64 = 100;
 /// How long an idempotency key is remembered, in milliseconds: 24 h.

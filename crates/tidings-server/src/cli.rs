@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use tidings::jobs::JobRoute;
 
 /// Real-time updates for web pages over plain HTTP: durable, in order, once.
 #[derive(Debug, Parser)]
@@ -42,6 +43,9 @@ pub(crate) struct ServeFlags {
     /// Further path of the stream of events, such as /api/events
     #[arg(long, env = "TIDINGS_EVENTS_PATH", value_delimiter = ',', value_name = "PATH")]
     pub(crate) events_path: Vec<String>,
+    /// A job type at a path of your own, such as /api/exports=generate-report
+    #[arg(long, env = "TIDINGS_JOB_ROUTE", value_delimiter = ',', value_name = "PATH=TYPE")]
+    pub(crate) job_route: Vec<JobRoute>,
     /// Prefix of every URL that is given out, such as https://app.example/rt
     #[arg(
         long,

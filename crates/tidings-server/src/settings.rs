@@ -49,7 +49,8 @@ pub(crate) fn settings(flags: &ServeFlags, streams_allowed: usize) -> Result<Set
         .streams_max(streams_max)
         .streams_per_second(flags.streams_per_second)
         .public_url(flags.public_url.clone())
-        .events_paths(flags.events_path.clone());
+        .events_paths(flags.events_path.clone())
+        .job_routes(flags.job_route.clone());
     if flags.shards > 0 {
         settings = settings.shards(flags.shards);
     }

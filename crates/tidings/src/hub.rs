@@ -14,10 +14,10 @@ use tidings_core::wire::sse::encode;
 use tidings_core::{ChannelName, Epoch, EventId, Seq};
 
 use crate::control;
-use crate::frame::event_json;
+use crate::frame::{event_json, fields};
 use crate::log::disk::DiskLog;
 use crate::log::memory::MemoryLog;
-use crate::log::{Log, LogError, OpenError, Outcome, Stats, Window};
+use crate::log::{Log, LogError, OpenError, Outcome, ReadLimit, ReadOutcome, Stats, Want, Window};
 use crate::metrics::Metrics;
 use crate::pace::Pace;
 use crate::publish::{Publication, PublishError, Published};
@@ -31,6 +31,8 @@ use crate::writer::{CommitError, Writer, WriterParts};
 const READERS: usize = 2;
 /// How often retention and checkpoints are looked after.
 const MAINTENANCE: Duration = Duration::from_millis(500);
+/// How often, in rounds of maintenance, files of forgotten jobs are removed: each minute.
+const SWEEP_ROUNDS: u32 = 120;
 
 /// A running server without its listener. Clones are handles to the same one.
 ///
@@ -56,6 +58,7 @@ pub(crate) struct Inner {
     pub(crate) registry: Arc<Registry>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) pace: Pace,
+    pub(crate) jobs: crate::jobs::State,
     draining: AtomicBool,
     writer: Mutex<Option<Writer>>,
     readers: Arc<Readers>,
@@ -106,11 +109,14 @@ impl Hub {
         })?;
         threads.push(writer_thread);
         let closing = Arc::new((Mutex::new(false), std::sync::Condvar::new()));
-        threads.push(maintain(Arc::clone(&log), Arc::clone(&closing))?);
+        let artifacts = Arc::new(crate::jobs::Artifacts::beside(settings.data.as_deref()));
+        threads.push(maintain(Arc::clone(&log), Arc::clone(&artifacts), Arc::clone(&closing))?);
         let registry = Registry::new(settings.streams_max, Arc::clone(&metrics));
         let pace = Pace::per_second(settings.streams_per_second);
+        let jobs = crate::jobs::State::open(&*log, artifacts);
         Ok(Self(Arc::new(Inner {
             pace,
+            jobs,
             settings,
             log,
             tail,
@@ -231,6 +237,23 @@ impl Hub {
         self.0.log.epochs().id(self.0.tail.head())
     }
 
+    /// The data of the newest event of a channel, as its readers get it. `None` if nothing of the channel is retained.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub async fn newest(&self, channel: &ChannelName) -> Result<Option<String>, LogError> {
+        let (log, name) = (Arc::clone(&self.0.log), channel.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let Some(window) = log.window(&name) else { return Ok(None) };
+            let wanted =
+                [Want { channel: &name, after: Seq(window.head.0.saturating_sub(1)).max(window.floor) }];
+            let limit = ReadLimit { upto: window.head, events_max: 1, bytes_max: usize::MAX };
+            let ReadOutcome::Events { records, .. } = log.read(&wanted, limit)? else { return Ok(None) };
+            Ok(records.first().map(|r| fields(&r.body).data))
+        });
+        read.await.map_err(|e| LogError::Poisoned(e.to_string()))?
+    }
+
     /// Figures of the log.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -298,12 +321,20 @@ impl Hub {
 
 fn maintain(
     log: Arc<dyn Log>,
+    artifacts: Arc<crate::jobs::Artifacts>,
     closing: Arc<(Mutex<bool>, std::sync::Condvar)>,
 ) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("tidings-maintenance".into()).spawn(move || {
         let (flag, changed) = &*closing;
         let mut stop = flag.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rounds = 0_u32;
         while !*stop {
+            rounds = rounds.wrapping_add(1);
+            if rounds.is_multiple_of(SWEEP_ROUNDS)
+                && let Err(error) = artifacts.sweep(|job| log.window(job.channel()).is_some())
+            {
+                tracing::warn!(%error, "files of forgotten jobs could not be removed");
+            }
             stop = changed.wait_timeout(stop, MAINTENANCE).unwrap_or_else(PoisonError::into_inner).0;
             if let Err(error) = log.maintain(crate::clock::unix_ms()) {
                 tracing::error!(%error, "maintenance of the log failed");

@@ -29,6 +29,8 @@ mod pace;
 
 mod hub;
 
+pub mod jobs;
+
 mod http;
 
 pub use http::serve::serve;

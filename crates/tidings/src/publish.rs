@@ -249,6 +249,13 @@ pub(crate) fn key_hash(principal: &str, key: &str) -> u128 {
     bits(hash)
 }
 
+/// A hash of several texts.
+pub(crate) fn text_hash(parts: &[&str]) -> u128 {
+    let mut hash = Sha256::new();
+    parts.iter().for_each(|text| part(&mut hash, text));
+    bits(hash)
+}
+
 /// Length first, so that no two lists of parts read the same.
 fn part(hash: &mut Sha256, text: &str) {
     hash.update(text.len().to_le_bytes());

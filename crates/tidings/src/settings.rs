@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::jobs::JobRoute;
 use crate::log::Retention;
 
 /// Settings of a hub.
@@ -43,6 +44,8 @@ pub struct Settings {
     pub public_url: String,
     /// Further paths of the stream of events, such as `/api/events`.
     pub events_paths: Vec<String>,
+    /// Job types at paths of the application's own.
+    pub job_routes: Vec<JobRoute>,
     /// For development on this machine: loopback hosts and origins only. Default: off.
     pub dev: bool,
 }
@@ -63,6 +66,7 @@ impl Default for Settings {
             drain: Duration::from_secs(10),
             public_url: String::new(),
             events_paths: Vec::new(),
+            job_routes: Vec::new(),
             dev: false,
         }
     }
@@ -117,6 +121,8 @@ impl Settings {
         public_url: String = public_url;
         /// Further paths of the stream of events.
         events_paths: Vec<String> = events_paths;
+        /// Job types at paths of the application's own.
+        job_routes: Vec<JobRoute> = job_routes;
         /// Loopback hosts and origins only.
         dev: bool = dev;
     }

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, Uri, header};
 use serde_json::{Value, json};
-use tidings_core::resume::{Reason, gone};
+use tidings_core::resume::{Position, Reason, gone, position};
 use tidings_core::{ChannelName, EventId, Seq, Standing};
 
 use super::params::Params;
@@ -48,7 +48,14 @@ pub(super) async fn history(State(hub): State<Hub>, uri: Uri) -> Result<Response
     let params = Params::of(&uri);
     let channel = params.channel()?;
     let limit = limit(params.one("limit"))?;
-    let asked = after(params.one("after"))?;
+    let asked = match (params.one("after").filter(|t| !t.is_empty()), last(params.one("from"))?) {
+        (Some(_), Some(_)) => {
+            return Err(Problem::new(Code::FromInvalid, "history takes either `after` or `from`"));
+        }
+        (Some(text), None) => Asked::After(after(text)?),
+        (None, Some(count)) => Asked::Last(count),
+        (None, None) => Asked::Start,
+    };
     let answer = tokio::task::spawn_blocking(move || page(&hub, &channel, asked, limit)).await;
     let answer = answer.map_err(|e| Problem::new(Code::Internal, e.to_string()))??;
     Ok(([(header::CONTENT_TYPE, "application/json")], answer).into_response())
@@ -60,24 +67,47 @@ fn limit(text: Option<&str>) -> Result<usize, Problem> {
     limit.ok_or_else(|| Problem::new(Code::LimitInvalid, format!("limit is 1 to {LIMIT_MAX}")))
 }
 
-fn after(text: Option<&str>) -> Result<Option<EventId>, Problem> {
-    let Some(text) = text.filter(|t| !t.is_empty()) else { return Ok(None) };
-    let id = EventId::parse(text);
-    id.map(Some).ok_or_else(|| Problem::new(Code::AfterInvalid, format!("{text:.64?} is not an event id")))
+/// Where a page of history begins.
+#[derive(Debug, Clone, Copy)]
+enum Asked {
+    Start,
+    /// With the newest so many.
+    Last(usize),
+    After(EventId),
+}
+
+fn after(text: &str) -> Result<EventId, Problem> {
+    EventId::parse(text)
+        .ok_or_else(|| Problem::new(Code::AfterInvalid, format!("{text:.64?} is not an event id")))
+}
+
+/// `from=last:N`; `start`, which is the default, may be said too.
+fn last(text: Option<&str>) -> Result<Option<usize>, Problem> {
+    match position(None, None, text) {
+        Ok(Position::Last(count)) => Ok(Some(count)),
+        Ok(Position::Start) => Ok(None),
+        Ok(Position::Now) if text.is_none_or(str::is_empty) => Ok(None),
+        _ => Err(Problem::new(Code::FromInvalid, "history begins with `start` or `last:N`")),
+    }
 }
 
 /// One page of history, oldest first.
-fn page(hub: &Hub, channel: &ChannelName, asked: Option<EventId>, limit: usize) -> Result<String, Problem> {
+fn page(hub: &Hub, channel: &ChannelName, asked: Asked, limit: usize) -> Result<String, Problem> {
     let log = &hub.0.log;
     let head = hub.0.tail.head();
     let epochs = log.epochs();
     let state = retained(log.window(channel));
-    let (mut after, mut reset) = match asked.map(|id| epochs.standing(id, head)) {
-        None => (state.floor, None),
-        Some(Standing::Known(own)) if own < log.horizon() => (own, Some((Reason::Expired, state.first))),
-        Some(Standing::Known(own)) => (own, gone(own, &[state]).map(|r| (r.reason, r.first))),
-        Some(Standing::Ahead) => (head, Some((Reason::Ahead, None))),
-        Some(Standing::Foreign) => (head, Some((Reason::Epoch, None))),
+    let id = match asked {
+        Asked::After(id) => Some(epochs.standing(id, head)),
+        Asked::Start | Asked::Last(_) => None,
+    };
+    let (mut after, mut reset) = match (id, asked) {
+        (None, Asked::Last(count)) => (log.before_last(std::slice::from_ref(channel), count, head)?, None),
+        (None, _) => (state.floor, None),
+        (Some(Standing::Known(own)), _) if own < log.horizon() => (own, Some((Reason::Expired, state.first))),
+        (Some(Standing::Known(own)), _) => (own, gone(own, &[state]).map(|r| (r.reason, r.first))),
+        (Some(Standing::Ahead), _) => (head, Some((Reason::Ahead, None))),
+        (Some(Standing::Foreign), _) => (head, Some((Reason::Epoch, None))),
     };
     after = after.max(state.floor);
     let bound = ReadLimit { upto: head, events_max: limit, bytes_max: BYTES_MAX };

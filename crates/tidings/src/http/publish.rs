@@ -192,7 +192,7 @@ fn publication(request: Request<'_>) -> Result<Publication, Problem> {
 }
 
 /// The header's key, quoted (as the IETF draft has it) or bare.
-fn idempotency_header(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+pub(super) fn idempotency_header(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut values = headers.get_all("idempotency-key").iter();
     let Some(value) = values.next() else { return Ok(None) };
     let invalid = || Problem::new(Code::IdempotencyKeyInvalid, "the Idempotency-Key header is not valid");

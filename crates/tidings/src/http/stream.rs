@@ -262,8 +262,14 @@ fn finals(
     Ok(())
 }
 
+/// What stands before the first event, for streams that end at once.
+pub(crate) fn greeting() -> Vec<u8> {
+    let retry_ms = Seed(crate::clock::random()).retry_ms(Retry::Stream);
+    format!(": connected\nretry: {retry_ms}\n\n").into_bytes()
+}
+
 /// The head of every stream.
-fn head(parts: &Parts) -> HeaderMap {
+pub(crate) fn head(parts: &Parts) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let mut set = |name: http::HeaderName, value| headers.insert(name, HeaderValue::from_static(value));
     set(header::CONTENT_TYPE, "text/event-stream; charset=utf-8");
