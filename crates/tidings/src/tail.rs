@@ -148,10 +148,11 @@ impl Tail {
         Some(cut(found, upto, bound))
     }
 
-    /// Nobody gets what the channel holds now.
-    pub(crate) fn delete(&self, channel: &ChannelName) {
+    /// Nobody gets what the channel held up to a position any more. What was published since stays.
+    pub(crate) fn delete(&self, channel: &ChannelName, upto: Seq) {
         let frames = self.frames.read().unwrap_or_else(PoisonError::into_inner);
-        frames.by_channel.get(channel).into_iter().flatten().for_each(|f| f.delete());
+        let held = frames.by_channel.get(channel).into_iter().flatten();
+        held.take_while(|f| f.seq <= upto).for_each(|f| f.delete());
     }
 
     fn lowest_shard(&self) -> Seq {

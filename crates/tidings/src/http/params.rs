@@ -56,7 +56,7 @@ impl<'a> Params<'a> {
 
     /// With `--dev`: who asks.
     pub(super) fn subject(&self) -> Result<&str, Problem> {
-        let subject = self.one("as").unwrap_or("dev");
+        let subject = self.one("as").filter(|s| !s.is_empty()).unwrap_or("dev");
         // `user:<subject>` has to be a channel.
         ChannelName::parse(&format!("user:{subject}")).map(|_| subject).map_err(|_| {
             Problem::new(Code::SubjectInvalid, format!("{subject:?} cannot be part of a channel name"))

@@ -60,6 +60,11 @@ impl Chunk {
         self.frames.iter().any(|(_, f)| f.flags.is_final)
     }
 
+    /// Whether a frame up to a position finishes its channel.
+    pub(crate) fn has_final_upto(&self, upto: Seq) -> bool {
+        self.frames.iter().any(|(_, f)| f.flags.is_final && f.seq <= upto)
+    }
+
     /// The sequence of its last frame.
     pub(crate) fn last(&self) -> Option<Seq> {
         self.frames.last().map(|(_, f)| f.seq)

@@ -51,6 +51,8 @@ pub(super) struct Rare {
     pub(super) deleted: Vec<ChannelName>,
     /// What the peer sent though nothing more was expected.
     pub(super) discarded: usize,
+    /// Once it has ended: how long the peer's end is awaited.
+    pub(super) linger_until_ms: u64,
 }
 
 impl Conn {
@@ -83,6 +85,12 @@ impl Conn {
     /// The sink took bytes.
     pub(super) fn took(&mut self, now_ms: u64, id: bool) {
         self.timers.handle_taken(now_ms, core_connection::Taken { owed: self.blocked, id });
+    }
+
+    /// Its position, with the shard at `shard`. While a pass runs, one in step that was already visited stands at the last
+    /// event that it got, not where the pass began: else it would get the pass's events twice.
+    pub(super) fn stands_at(&self, shard: Seq) -> Seq {
+        self.place.cursor(shard).max(self.told)
     }
 
     /// Whether nothing hinders the next write.

@@ -14,11 +14,11 @@ use super::chunk::Chunk;
 use super::connection::Conn;
 use super::inbox::Key;
 use super::pass::{Owed, Pass, Visit, What};
-use super::run::Shard;
+use super::run::{LINGER_MS, Shard};
 use super::sink::Taken;
+use crate::frame::Frame;
+use crate::subscribe::Subscription;
 
-/// How long a peer may take to close after we did.
-const LINGER_MS: u64 = 2_000;
 /// Bytes of frames in one pass: more is another pass, so that nobody waits long.
 const PASS_BYTES_MAX: usize = 256 * 1024;
 
@@ -75,7 +75,7 @@ impl Shard {
     fn visit(&mut self, pass: &Pass, visit: Visit) {
         let Some(conn) = self.conns.get_mut(visit.place as usize) else { return };
         // A connection that came or fell behind since the pass began is served from its own cursor.
-        if !conn.place.is_in_step() {
+        if !conn.place.is_in_step() || conn.closing {
             return;
         }
         let own;
@@ -100,7 +100,8 @@ impl Shard {
     fn send(&mut self, key: Key, chunk: &Chunk) -> bool {
         let (now, position) = (self.now_ms, self.position);
         let Some(conn) = self.conn(key) else { return false };
-        match conn.sink.offer(&chunk.bytes) {
+        let mut finished = None;
+        let all = match conn.sink.offer(&chunk.bytes) {
             Taken::All => {
                 conn.took(now, chunk.len() > 0);
                 conn.told = chunk.last().unwrap_or(conn.told);
@@ -119,7 +120,8 @@ impl Shard {
                     conn.timers.handle_refused(now);
                 }
                 // While its rest is pending, a connection stands behind even where nothing else is owed.
-                let cursor = rest.reached.unwrap_or(conn.place.cursor(position));
+                let cursor = rest.reached.unwrap_or(conn.stands_at(position));
+                finished = rest.reached.filter(|upto| chunk.has_final_upto(*upto));
                 self.delivered += rest.frames as u64;
                 self.delivered_bytes += bytes as u64;
                 self.fall_behind(key, cursor);
@@ -129,7 +131,12 @@ impl Shard {
                 self.remove(key);
                 false
             }
+        };
+        // A final event that was taken in part is sent once its rest is.
+        if let Some(reached) = finished {
+            self.set_end(key, reached);
         }
+        all
     }
 
     /// Sends something that is no frame, between two frames. In step, what does not fit makes the connection behind.
@@ -148,7 +155,7 @@ impl Shard {
                 } else {
                     conn.timers.handle_refused(now);
                 }
-                let cursor = conn.place.cursor(position);
+                let cursor = conn.stands_at(position);
                 self.fall_behind(key, cursor);
             }
             Taken::Gone => self.remove(key),
@@ -239,7 +246,13 @@ impl Shard {
         let grace = conn.grace();
         let in_memory = self.parts.tail.slice(&subscription.channels, cursor, position, BOUND);
         match in_memory {
-            Some((frames, to)) => self.send_slice(key, &sendable(&frames, &subscription), to),
+            Some((mut frames, to)) => {
+                // The tail may still hold what retention has taken and the client was told about.
+                if !grace.is_empty() {
+                    frames.retain(|frame| !is_graced(frame, &subscription, &grace));
+                }
+                self.send_slice(key, &sendable(&frames, &subscription), to);
+            }
             None => {
                 if let Some(conn) = self.conn(key) {
                     conn.reading = true;
@@ -306,7 +319,7 @@ impl Shard {
             return;
         }
         let deleted = std::mem::take(&mut conn.rare().deleted);
-        let at = conn.place.cursor(position);
+        let at = conn.stands_at(position);
         let subscription = Arc::clone(&conn.ticket.subscription);
         let index = |c| subscription.channels.iter().position(|mine| mine == c);
         let channels: Vec<usize> = deleted.iter().filter_map(index).collect();
@@ -316,6 +329,16 @@ impl Shard {
         crate::control::reset(&mut out, &reset, &subscription.channels, &self.parts.log.epochs());
         self.parts.metrics.resets.inc();
         self.say(key, out.into());
+        self.end_without_final(key, at);
+    }
+
+    /// A final event that was deleted before it was sent does not come and end the stream: its position does.
+    fn end_without_final(&mut self, key: Key, reached: Seq) {
+        self.set_end(key, reached);
+        if self.conn(key).is_some_and(|conn| conn.end_after.is_some() && !conn.closing) {
+            self.fall_behind(key, reached);
+            self.enqueue(key);
+        }
     }
 
     /// In place of a comment, a quiet stream's position: the log has moved and the stream has not.
@@ -353,10 +376,17 @@ impl Shard {
         if matches!(conn.sink, super::sink::Sink::Body(_)) {
             return self.remove(key);
         }
+        conn.rare().linger_until_ms = due;
         self.wheel.set(key, due);
     }
 
     fn conn(&mut self, key: Key) -> Option<&mut Conn> {
         self.conns.get_mut(key.place as usize).filter(|c| c.serial == key.serial)
     }
+}
+
+/// Whether an event is gone as far as the client knows.
+fn is_graced(frame: &Frame, subscription: &Subscription, grace: &[Seq]) -> bool {
+    let index = subscription.channels.iter().position(|channel| *channel == frame.channel);
+    index.and_then(|i| grace.get(i)).is_some_and(|upto| frame.seq <= *upto) && !frame.flags.is_final
 }

@@ -17,7 +17,7 @@ use super::ShardParts;
 use super::connection::Conn;
 use super::inbox::{Command, Ephemeral, Inbox, Key, NewSink, Opening};
 use super::pass::Pass;
-use super::sink::Sink;
+use super::sink::{Feed, Sink};
 use super::wheel::Wheel;
 use crate::frame::Encoding;
 
@@ -27,6 +27,8 @@ const VISITS_PER_TURN: usize = 256;
 const SLICES_PER_TURN: usize = 64;
 /// Events of sockets in one look.
 const EVENTS_PER_TURN: usize = 1_024;
+/// How long a peer may take to close after we did, or to take what is pending of a stream that is to be closed.
+pub(super) const LINGER_MS: u64 = 2_000;
 const WAKER: Token = Token(usize::MAX);
 
 /// A delivery thread and the connections that it owns.
@@ -96,7 +98,9 @@ impl Shard {
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         while !self.stopping {
-            let busy = self.pass.is_some() || !self.wanting.is_empty();
+            // A pass may stop short of the head, and nobody wakes the shard for the rest.
+            let moved = self.parts.tail.head() > self.position;
+            let busy = moved || self.pass.is_some() || !self.wanting.is_empty();
             let wait = if busy { 0 } else { self.wheel.wait_ms(crate::clock::now_ms()) };
             if let Err(error) = self.poll.poll(&mut events, Some(Duration::from_millis(wait)))
                 && error.kind() != std::io::ErrorKind::Interrupted
@@ -177,10 +181,7 @@ impl Shard {
         let entry = self.conns.vacant_entry();
         let key = Key { place: place(entry.key()), serial: self.serials };
         let sink = match sink {
-            NewSink::Body(pipe) => {
-                pipe.own(Arc::clone(&self.inbox), key);
-                Sink::Body(pipe)
-            }
+            NewSink::Body(pipe) => Sink::Body(Feed::new(pipe, Arc::clone(&self.inbox), key)),
             NewSink::Socket(socket) => {
                 let mut socket = mio::net::TcpStream::from_std(socket);
                 let interest = Interest::READABLE | Interest::WRITABLE;
@@ -298,8 +299,11 @@ impl Shard {
             return;
         };
         if conn.ended {
-            // The peer did not close in time.
-            return self.remove(key);
+            // Timers that were set before the end come too early; the peer has not closed in time at the last one.
+            if conn.rare.as_ref().is_none_or(|r| r.linger_until_ms <= now) {
+                self.remove(key);
+            }
+            return;
         }
         let quiet = conn.place.is_in_step() && conn.is_free() && !conn.closing;
         let moved = position > conn.told && !in_pass;
@@ -318,15 +322,17 @@ impl Shard {
 
     fn close_drained(&mut self, key: Key) {
         let spread_ms = self.spread_ms.unwrap_or_default();
-        if let Some(conn) = self.conns.get_mut(key.place as usize)
-            && conn.is_free()
-            && !conn.closing
-        {
+        let Some(conn) = self.conns.get_mut(key.place as usize) else { return };
+        if conn.closing {
+            // It had time to take what was pending.
+            return self.remove(key);
+        }
+        if conn.is_free() {
             let retry_ms = Seed(conn.subscription().id).retry_ms(Retry::Stream);
             self.say(key, crate::control::drain(spread_ms, retry_ms));
         }
         self.close(key);
-        self.set_timer(key);
+        self.wheel.set(key, self.now_ms + LINGER_MS);
     }
 
     /// Takes a connection off its channels, so that no pass lists it again.

@@ -31,7 +31,24 @@ pub(crate) enum Taken {
 #[derive(Debug)]
 pub(crate) enum Sink {
     Socket(TcpStream),
-    Body(Arc<BodyPipe>),
+    Body(Feed),
+}
+
+/// The shard's end of a response body. However a connection goes, its response ends.
+#[derive(Debug)]
+pub(crate) struct Feed(Arc<BodyPipe>);
+
+impl Feed {
+    pub(super) fn new(pipe: Arc<BodyPipe>, inbox: Arc<Inbox>, key: Key) -> Self {
+        pipe.own(inbox, key);
+        Self(pipe)
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 impl Sink {
@@ -39,7 +56,7 @@ impl Sink {
     pub(crate) fn offer(&mut self, bytes: &Bytes) -> Taken {
         match self {
             Self::Socket(socket) => offer_socket(socket, bytes),
-            Self::Body(pipe) => pipe.offer(bytes),
+            Self::Body(feed) => feed.0.offer(bytes),
         }
     }
 
@@ -48,7 +65,7 @@ impl Sink {
         match self {
             // A peer that is already gone needs no end.
             Self::Socket(socket) => socket.shutdown(Shutdown::Write).unwrap_or_default(),
-            Self::Body(pipe) => pipe.end(),
+            Self::Body(feed) => feed.0.end(),
         }
     }
 
@@ -114,7 +131,7 @@ impl BodyPipe {
         Arc::new(Self { state: Mutex::new(PipeState::default()) })
     }
 
-    pub(super) fn own(&self, inbox: Arc<Inbox>, key: Key) {
+    fn own(&self, inbox: Arc<Inbox>, key: Key) {
         let mut state = self.lock();
         state.owner = Some((inbox, key));
         if state.gone {
