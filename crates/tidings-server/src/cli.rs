@@ -22,6 +22,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Serve events from a durable log
     Serve(ServeFlags),
+    /// Run the demo: an export with live progress, notifications and a chat in one page
+    Demo(DemoFlags),
     /// Publish an event
     Publish(PublishFlags),
     /// Follow channels, and resume by itself
@@ -114,6 +116,23 @@ pub(crate) enum LogFormat {
     Text,
     /// One JSON object a line
     Json,
+}
+
+/// Flags of `demo`.
+#[derive(Debug, Args)]
+pub(crate) struct DemoFlags {
+    /// Loopback address to listen on; if it is taken, a free port is used
+    #[arg(long, env = "TIDINGS_LISTEN", default_value = "127.0.0.1:4080", value_name = "ADDRESS")]
+    pub(crate) listen: SocketAddr,
+    /// Folder of the demo's data
+    #[arg(long, env = "TIDINGS_DATA", default_value = "./tidings-demo", value_name = "FOLDER")]
+    pub(crate) data: PathBuf,
+    /// Rows that the export reads per second, so that its progress can be watched; 0 is as fast as it can
+    #[arg(long, env = "TIDINGS_ROWS_PER_SECOND", default_value_t = 12_500, value_name = "ROWS")]
+    pub(crate) rows_per_second: u32,
+    /// Which logs are written, such as info or tidings=debug
+    #[arg(long, env = "TIDINGS_LOG", default_value = "warn", value_name = "FILTER")]
+    pub(crate) log_filter: String,
 }
 
 /// Where the server is.

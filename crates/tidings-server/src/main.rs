@@ -17,6 +17,8 @@ mod publish;
 
 mod tail;
 
+mod demo;
+
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Serve(flags) => serve::run(&flags),
+        Command::Demo(flags) => demo::run(&flags),
         Command::Publish(flags) => runtime()?.block_on(publish::run(flags)),
         Command::Tail(flags) => runtime()?.block_on(tail::run(flags)),
     }
