@@ -50,7 +50,7 @@ enum Command {
     Publish(publish::Publish),
     /// Publish to many subscribers: CPU per delivery, latency to the last subscriber
     Fanout(scenario::fanout::Fanout),
-    /// Hold quiet connections: memory for each
+    /// Hold quiet connections: memory for each. Needs a fresh server: an older one has memory to reuse
     Idle(scenario::idle::Idle),
     /// Come back from several depths: time to the first event
     Resume(scenario::resume::Resume),

@@ -2,24 +2,29 @@
 //!
 //! Owns: one request at a time on each of them, and how long it took. Does not know: what is published and when.
 //! Flow: in ← a body · out → an answer.
+//!
+//! They have a poll of their own: in one for all, an answer would stand in the queue behind ten thousand deliveries.
 
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use memchr::memmem;
 use mio::event::Event;
 use mio::net::TcpStream;
-use mio::{Interest, Registry, Token};
+use mio::{Events, Interest, Poll, Token};
 
 use crate::clock;
 use crate::connect::Target;
 use crate::quantiles::Quantiles;
 use crate::reader::status;
 
-/// Tokens of publishers begin here; subscribers are below.
-pub(crate) const TOKENS: usize = 1 << 20;
 /// 127.3.0.0 is where publishers come from.
 const NETWORK: u8 = 3;
+
+/// Answers that are taken at once.
+const ANSWERS_MAX: usize = 64;
 
 /// How a body is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +54,7 @@ pub(crate) struct Answered {
 /// The publishing connections of one process.
 #[derive(Debug)]
 pub(crate) struct Publishers {
+    poll: Poll,
     target: Target,
     publishers: Vec<Publisher>,
     buffer: Vec<u8>,
@@ -57,12 +63,12 @@ pub(crate) struct Publishers {
 
 impl Publishers {
     /// Begins to connect `count` of them.
-    pub(crate) fn new(registry: &Registry, target: Target, count: usize) -> Result<Self> {
+    pub(crate) fn new(target: Target, count: usize) -> Result<Self> {
+        let poll = Poll::new()?;
         let mut publishers = Vec::with_capacity(count);
         for index in 0..count {
             let mut stream = target.connect(NETWORK, index)?;
-            let token = Token(TOKENS + index);
-            registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+            poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
             publishers.push(Publisher {
                 stream,
                 is_connected: false,
@@ -71,7 +77,7 @@ impl Publishers {
                 since: None,
             });
         }
-        Ok(Self { target, publishers, buffer: vec![0; 64 * 1024], latencies: Vec::new() })
+        Ok(Self { poll, target, publishers, buffer: vec![0; 64 * 1024], latencies: Vec::new() })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -102,9 +108,29 @@ impl Publishers {
         publisher.flush()
     }
 
-    /// Takes a readiness; an answer that is complete is returned.
-    pub(crate) fn handle(&mut self, event: &Event) -> Result<Option<Answered>> {
-        let index = event.token().0 - TOKENS;
+    /// What wakes a poll of others when an answer came.
+    pub(crate) fn fd(&self) -> RawFd {
+        self.poll.as_raw_fd()
+    }
+
+    /// The answers that came by now.
+    pub(crate) fn answers(&mut self) -> Result<Vec<Answered>> {
+        let mut events = Events::with_capacity(ANSWERS_MAX);
+        let mut answers = Vec::new();
+        loop {
+            self.poll.poll(&mut events, Some(Duration::ZERO))?;
+            for event in &events {
+                answers.extend(self.handle(event)?);
+            }
+            // What is left would not wake anybody again.
+            if events.iter().count() < ANSWERS_MAX {
+                return Ok(answers);
+            }
+        }
+    }
+
+    fn handle(&mut self, event: &Event) -> Result<Option<Answered>> {
+        let index = event.token().0;
         let Some(publisher) = self.publishers.get_mut(index) else { return Ok(None) };
         if event.is_writable() {
             if !publisher.is_connected

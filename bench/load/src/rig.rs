@@ -6,15 +6,20 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use mio::{Events, Poll};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
 
 use crate::clock;
 use crate::connect::Target;
 use crate::fleet::{Fleet, Spec};
-use crate::publishers::{Answered, Publishers, TOKENS};
+use crate::publishers::{Answered, Publishers};
 
 /// Connections that are being made at once, so that no listen backlog overflows.
 const CONNECTING_MAX: usize = 256;
+/// Subscribers that are read between two looks at the publishers: about half a millisecond.
+const TURN_EVENTS: usize = 256;
+/// The token of the publishers; subscribers have those below.
+const PUBLISHERS: Token = Token(usize::MAX - 1);
 /// How long a scenario waits for something that has to happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -30,9 +35,10 @@ pub(crate) struct Rig {
 impl Rig {
     pub(crate) fn new(target: &Target, channels: usize, publishers: usize) -> Result<Self> {
         let poll = Poll::new()?;
-        let publishers = Publishers::new(poll.registry(), target.clone(), publishers)?;
+        let publishers = Publishers::new(target.clone(), publishers)?;
+        poll.registry().register(&mut SourceFd(&publishers.fd()), PUBLISHERS, Interest::READABLE)?;
         let fleet = Fleet::new(target.clone(), channels);
-        Ok(Self { poll, events: Events::with_capacity(4096), fleet, publishers })
+        Ok(Self { poll, events: Events::with_capacity(TURN_EVENTS), fleet, publishers })
     }
 
     /// Waits for readiness, at most `timeout`, and handles it.
@@ -41,15 +47,10 @@ impl Rig {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(Vec::new()),
             result => result?,
         }
-        let mut answers = Vec::new();
-        // Answers first: a publisher that waits for ten thousand deliveries in front of it would be measured late.
-        for event in self.events.iter().filter(|event| event.token().0 >= TOKENS) {
-            answers.extend(self.publishers.handle(event)?);
-        }
-        for event in self.events.iter().filter(|event| event.token().0 < TOKENS) {
+        for event in self.events.iter().filter(|event| event.token() != PUBLISHERS) {
             self.fleet.handle(event)?;
         }
-        Ok(answers)
+        self.publishers.answers()
     }
 
     /// Opens `count` more subscribers, and returns when all their streams have begun.

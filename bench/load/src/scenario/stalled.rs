@@ -27,16 +27,16 @@ pub(crate) struct Stalled {
     #[arg(long, default_value_t = 100)]
     stalled: usize,
     /// Readers that read, on the same channel
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 20)]
     others: usize,
     /// Bytes that are published while they read nothing
     #[arg(long, default_value_t = 100_000_000)]
     total_bytes: u64,
     /// Bytes of an event's data
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 10_000)]
     bytes: usize,
     /// Publishes per second
-    #[arg(long, default_value_t = 5_000.0)]
+    #[arg(long, default_value_t = 500.0)]
     rate: f64,
     /// Publishing connections
     #[arg(long, default_value_t = 1)]
@@ -47,12 +47,12 @@ pub(crate) struct Stalled {
 pub(crate) fn run(args: &Stalled) -> Result<Value> {
     let pid = args.server.pid;
     let target = Target::parse(&args.server.url)?;
-    let time = Duration::from_secs_f64(args.total_bytes as f64 / args.bytes as f64 / args.rate);
+    let events = args.total_bytes.div_ceil(args.bytes as u64);
     let mut rig = Rig::new(&target, 1, args.publishers)?;
     let mut traffic = Traffic::new(&args.server.prefix, 1, args.publishers, args.bytes);
     rig.subscribe(args.others, |_| args.server.subscriber(&target, 0))?;
 
-    let without = publish(&mut rig, &mut traffic, args.rate, time)?;
+    let without = publish(&mut rig, &mut traffic, args.rate, events)?;
     let (first, rss) = (traffic.published + 1, resident_bytes(pid)?);
     rig.subscribe(args.stalled, |_| {
         let spec = args.server.subscriber(&target, 0);
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Stalled) -> Result<Value> {
     })?;
     let stalled = args.others..args.others + args.stalled;
     rig.fleet.pause(stalled.clone(), true)?;
-    let with = publish(&mut rig, &mut traffic, args.rate, time)?;
+    let with = publish(&mut rig, &mut traffic, args.rate, events)?;
     let kernel = socket_memory(target.address.port(), network(STALLED))?;
     let rss_growth = resident_bytes(pid)?.saturating_sub(rss);
 
@@ -83,7 +83,12 @@ pub(crate) fn run(args: &Stalled) -> Result<Value> {
 }
 
 /// Publishes and returns the latencies to the last of the others.
-fn publish(rig: &mut Rig, traffic: &mut Traffic, rate: f64, time: Duration) -> Result<Quantiles> {
-    traffic.run(rig, Pace::Rate(rate), time)?;
+fn publish(rig: &mut Rig, traffic: &mut Traffic, rate: f64, events: u64) -> Result<Quantiles> {
+    let end = traffic.published + events;
+    // A server that is behind gets the rest in another round.
+    while traffic.published < end {
+        let time = Duration::from_secs_f64((end - traffic.published) as f64 / rate);
+        traffic.run(rig, Pace::Rate(rate), time)?;
+    }
     Ok(rig.fleet.tally.take_latencies())
 }
