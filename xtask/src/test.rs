@@ -25,6 +25,7 @@ const STEPS: &[Step] = &[
     ("tests", || cargo(&["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"])),
     ("doctests", || cargo(&["test", "--workspace", "--doc", "--no-fail-fast"])),
     ("docs", docs),
+    ("e2e", e2e),
 ];
 
 /// Runs all steps, or those that are named.
@@ -64,4 +65,11 @@ fn docs() -> Result<()> {
     let mut docs = Command::new("cargo");
     docs.args(["doc", "--workspace", "--no-deps", "--lib"]).env("RUSTDOCFLAGS", "-D warnings");
     command(docs, STEP_LIMIT)
+}
+
+/// The real binary in real browsers. It is built here again so that this step can be run alone.
+fn e2e() -> Result<()> {
+    cargo(&["build", "--workspace", "--locked"])?;
+    program("npm", &["ci", "--prefix", "e2e", "--no-audit", "--no-fund"], STEP_LIMIT)?;
+    program("npm", &["test", "--prefix", "e2e"], STEP_LIMIT)
 }

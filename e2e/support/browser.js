@@ -1,0 +1,139 @@
+// Real browsers from Debian, and the pages in them.
+//
+// Owns: launching, pages, and what an EventSource in a page saw. Does not know: the server.
+// Flow: a name → a headless browser for the whole file → pages → snapshots of what their streams got.
+
+import { after } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import puppeteer from 'puppeteer-core';
+
+export const BROWSERS = ['chromium', 'firefox'];
+
+const EXECUTABLES = {
+  chromium: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  firefox: process.env.FIREFOX ?? '/usr/bin/firefox-esr',
+};
+
+/** Browsers talk to nobody but the tests. */
+const CHROMIUM_FLAGS = [
+  '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+  '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage', '--disable-background-timer-throttling',
+  '--disable-backgrounding-occluded-windows', '--disable-renderer-backgrounding',
+];
+
+const FIREFOX_SETTINGS = {
+  'app.update.enabled': false,
+  'browser.safebrowsing.downloads.remote.enabled': false,
+  'browser.safebrowsing.update.enabled': false,
+  'dom.min_background_timeout_value': 4,
+  'network.captive-portal-service.enabled': false,
+  'network.connectivity-service.enabled': false,
+  'services.settings.server': 'data:,',
+  'toolkit.telemetry.enabled': false,
+};
+
+/** How long anything may take to show in a page; reconnects alone take up to 5 s. */
+const SEEN_MS = 30_000;
+const LOOK_EVERY_MS = 25;
+
+const launched = new Map();
+
+/** The browser of that name, launched once per file. */
+export function browser(name) {
+  if (!launched.has(name)) launched.set(name, launch(name));
+  return launched.get(name);
+}
+
+after(async () => {
+  for (const one of launched.values()) await (await one).close();
+});
+
+async function launch(name) {
+  const common = { executablePath: EXECUTABLES[name], headless: true };
+  return name === 'firefox'
+    ? puppeteer.launch({ ...common, browser: 'firefox', extraPrefsFirefox: FIREFOX_SETTINGS })
+    : puppeteer.launch({ ...common, browser: 'chrome', args: CHROMIUM_FLAGS });
+}
+
+/** A page at `url`; any answer of the server will do, for its origin is what counts. */
+export async function openPage(t, name, url) {
+  const page = await (await browser(name)).newPage();
+  t.after(() => page.close());
+  await page.goto(url);
+  return page;
+}
+
+/** Opens an EventSource in a page, and records all that it fires. */
+export async function openStream(page, url, { withCredentials = false, types = [] } = {}) {
+  const name = await page.evaluate(
+    (url, withCredentials, types) => {
+      const source = new EventSource(url, { withCredentials });
+      const seen = { events: [], hellos: [], controls: [], opens: 0, breaks: 0 };
+      source.addEventListener('open', () => (seen.opens += 1));
+      source.addEventListener('error', (event) => {
+        if (event.data === undefined) seen.breaks += 1;
+        else seen.events.push({ type: 'error', id: event.lastEventId, data: event.data });
+      });
+      for (const type of ['message', ...types]) {
+        source.addEventListener(type, (event) =>
+          seen.events.push({ type, id: event.lastEventId, data: event.data, at: Date.now() }));
+      }
+      source.addEventListener('tidings.hello', (event) =>
+        seen.hellos.push({ id: event.lastEventId, ...JSON.parse(event.data) }));
+      for (const type of ['tidings.reset', 'tidings.drain', 'tidings.unauthorized']) {
+        source.addEventListener(type, (event) =>
+          seen.controls.push({ type, id: event.lastEventId, ...JSON.parse(event.data) }));
+      }
+      window.streams ??= [];
+      window.streams.push({ source, seen });
+      return window.streams.length - 1;
+    },
+    url, withCredentials, types,
+  );
+  return new Stream(page, name);
+}
+
+class Stream {
+  constructor(page, name) {
+    Object.assign(this, { page, name });
+  }
+
+  /** What it saw so far: events, hellos, controls, opens, breaks and readyState. */
+  async seen() {
+    return this.page.evaluate((name) => {
+      const { source, seen } = window.streams[name];
+      return { ...seen, readyState: source.readyState };
+    }, this.name);
+  }
+
+  /** What it saw, once `enough` of it is true. */
+  async until(what, enough, limitMs = SEEN_MS) {
+    const deadline = performance.now() + limitMs;
+    for (;;) {
+      const seen = await this.seen();
+      if (enough(seen)) return seen;
+      if (performance.now() > deadline) {
+        throw new Error(`${what} did not happen in ${limitMs} ms; the page saw ${JSON.stringify(seen)}`);
+      }
+      await sleep(LOOK_EVERY_MS);
+    }
+  }
+
+  async connected(times = 1) {
+    const seen = await this.until(`connection ${times}`, (seen) => seen.hellos.length >= times);
+    return seen.hellos.at(-1);
+  }
+
+  async received(count) {
+    return this.until(`event ${count}`, (seen) => seen.events.length >= count);
+  }
+
+  async closed() {
+    return this.until('the end of the stream for good', (seen) => seen.readyState === 2);
+  }
+}
+
+/** `[{n, id}]` of the events that `publishMany` made. */
+export function numbers(seen) {
+  return seen.events.map(({ id, data }) => ({ n: JSON.parse(data).n, id }));
+}

@@ -1,0 +1,163 @@
+// The real `tidings` binary.
+//
+// Owns: starting, stopping and killing it, and requests to it. Does not know: browsers.
+// Flow: options → a process on a free port → its URL from its log line → gone when the test ends.
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, mkdir, rm } from 'node:fs/promises';
+import { createWriteStream } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+
+export const root = fileURLToPath(new URL('../../', import.meta.url));
+export const output = join(root, 'target', 'e2e');
+export const binary = process.env.TIDINGS_BIN ?? join(root, 'target', 'debug', 'tidings');
+
+const START_MS = 20_000;
+const STOP_MS = 20_000;
+
+/** Small files and a quick drain: a test starts many servers. */
+const FLAGS = ['--dev', '--segment-mib', '1', '--disk-reserve-mib', '16', '--drain-s', '1', '--shards', '1'];
+
+/** Starts a server; it and its data are gone when test `t` ends. */
+export async function startServer(t, { args = [], listen = '127.0.0.1:0' } = {}) {
+  const folder = await mkdtemp(join(tmpdir(), 'tidings-e2e-'));
+  const server = new Server(t.name, join(folder, 'data'), args, listen);
+  t.after(async () => {
+    await server.kill();
+    await rm(folder, { recursive: true, force: true });
+  });
+  await server.start();
+  return server;
+}
+
+class Server {
+  constructor(name, data, args, listen) {
+    Object.assign(this, { name, data, args, listen, process: null, url: null });
+  }
+
+  async start() {
+    const flags = ['serve', '--listen', this.listen, '--data', this.data, ...FLAGS, ...this.args];
+    this.process = await spawnLogged(this.name, binary, flags);
+    this.url = await lineMatching(this.process, /\burl="?(http:\/\/[^\s"]+)/, START_MS);
+    // A restart comes back where the pages expect it.
+    this.listen = new URL(this.url).host;
+  }
+
+  /** SIGTERM, and the exit code. */
+  async stop() {
+    return end(this.process, 'SIGTERM');
+  }
+
+  async kill() {
+    return end(this.process, 'SIGKILL');
+  }
+
+  async request(method, path, body, headers = {}) {
+    const type = body === undefined ? {} : { 'content-type': 'application/json' };
+    const answer = await fetch(new URL(path, this.url), {
+      method,
+      headers: { ...type, ...headers },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+    const text = await answer.text();
+    let json = null;
+    try {
+      json = JSON.parse(text);
+    } catch {
+      // Not every answer is JSON.
+    }
+    return { status: answer.status, headers: answer.headers, text, json };
+  }
+
+  /** Publishes one event and returns its id. */
+  async publish(event) {
+    const answer = await this.request('POST', '/v1/publish', event);
+    if (answer.status !== 201) throw new Error(`publish was answered ${answer.status}: ${answer.text}`);
+    return answer.json.id ?? answer.json.ids;
+  }
+
+  /** Publishes `count` events `{n}` to a channel, in order, and returns `[{n, id}]`. */
+  async publishMany(channel, first, count, more = {}) {
+    const published = [];
+    for (let n = first; n < first + count; n += 1) {
+      published.push({ n, id: await this.publish({ channel, data: { n }, ...more }) });
+    }
+    return published;
+  }
+
+  /** Cuts a stream by its connection's name. */
+  async cut(connection) {
+    const answer = await this.request('DELETE', `/v1/connections/${connection}`);
+    if (answer.status !== 204) throw new Error(`cut was answered ${answer.status}: ${answer.text}`);
+  }
+}
+
+let logs = 0;
+
+/** Starts a process whose output goes to a file of its own under target/e2e. */
+export async function spawnLogged(name, program, args, options = {}) {
+  await mkdir(join(output, 'logs'), { recursive: true });
+  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], ...options });
+  const file = `${process.pid}-${(logs += 1)}-${name.replace(/[^a-z0-9]+/gi, '-').slice(0, 60)}.log`;
+  const log = createWriteStream(join(output, 'logs', file));
+  child.text = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8');
+    stream.on('data', (text) => {
+      log.write(text);
+      child.text += text;
+      child.emit('text');
+    });
+  }
+  child.ended = new Promise((resolve) => {
+    child.once('error', (error) => {
+      child.text += `${error}`;
+      resolve({ code: null, signal: null });
+    });
+    child.once('close', (code, signal) => resolve({ code, signal }));
+  });
+  child.ended.then(() => log.end());
+  return child;
+}
+
+/** The first group of `pattern` in what a process prints. */
+export async function lineMatching(child, pattern, limitMs) {
+  let over = false;
+  child.ended.then(() => {
+    over = true;
+    child.emit('text');
+  });
+  const deadline = AbortSignal.timeout(limitMs);
+  for (;;) {
+    const found = pattern.exec(child.text);
+    if (found) return found[1] ?? found[0];
+    if (over) throw new Error(`the process ended before ${pattern} came:\n${child.text}`);
+    await once(child, 'text', { signal: deadline }).catch(() => {
+      throw new Error(`no ${pattern} after ${limitMs} ms:\n${child.text}`);
+    });
+  }
+}
+
+/** Resolves once `check` returns something; what it returned. */
+export async function eventually(what, check, limitMs = 20_000) {
+  const deadline = performance.now() + limitMs;
+  for (;;) {
+    const found = await check();
+    if (found) return found;
+    if (performance.now() > deadline) throw new Error(`${what} did not happen in ${limitMs} ms`);
+    await sleep(25);
+  }
+}
+
+/** Ends a process and returns how it ended; one that ignores SIGTERM is killed and reported. */
+export async function end(child, signal) {
+  if (child.exitCode === null && child.signalCode === null) child.kill(signal);
+  const timer = setTimeout(() => child.kill('SIGKILL'), STOP_MS);
+  const ended = await child.ended;
+  clearTimeout(timer);
+  return ended;
+}
