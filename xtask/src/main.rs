@@ -12,6 +12,10 @@ mod no_std;
 
 mod test;
 
+mod checker;
+
+mod torture;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -20,7 +24,10 @@ fn main() -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     let result = match command.as_str() {
         "test" => test::run(&rest),
-        _ => Err(anyhow::anyhow!("usage: cargo xtask test [--list] [STEP…]")),
+        "torture" => torture::run(&rest),
+        _ => Err(anyhow::anyhow!(
+            "usage: cargo xtask test [--list] [STEP…] | torture [--minutes M] [--seconds S] [--seed N]"
+        )),
     };
     result.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");

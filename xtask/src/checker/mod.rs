@@ -1,0 +1,185 @@
+//! The checker: compares what every client got with what was acknowledged and with the log.
+//!
+//! Owns: the rules of no loss, no repeat, no reorder, nothing foreign. Does not know: servers, sockets, time.
+//! Flow: in ← a `Trace` · out → a `Report`; one violation, or a run that did not do what it planned, fails it.
+
+mod client;
+mod log;
+mod trace;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+pub(crate) use trace::{
+    Client, Event, Fact, Id, Item, Logged, Outcome, Publish, Reset, Seen, Session, Start, Trace,
+};
+
+/// Examples that are kept of each kind of violation.
+const EXAMPLES_MAX: usize = 5;
+
+/// What can be wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Kind {
+    /// Acknowledged, but not in the log.
+    Lost,
+    /// More than once in the log.
+    Twice,
+    /// In the log or at a client, but never published, or not with this content.
+    Phantom,
+    /// Refused with certainty, but in the log.
+    Refused,
+    /// A publish of several events of which only some are there, or not adjacent, or not in their order.
+    HalfBatch,
+    /// The same id stands for different events.
+    IdReused,
+    /// The answer named another id than the log.
+    WrongId,
+    /// The log's sequences do not grow.
+    LogOrder,
+    /// A publish that was answered before another was sent stands behind it.
+    RealTime,
+    /// A client did not get an event of its channels.
+    Gap,
+    /// A client did not get the newest events.
+    UnseenTail,
+    /// A client got an event again.
+    Repeat,
+    /// A client got an older event after a newer one.
+    Reorder,
+    /// A client got an event of another channel.
+    Foreign,
+    /// A reset where nothing was trimmed, deleted or replaced.
+    Reset,
+    /// Hello or the end of a stream is not what the contract says.
+    Protocol,
+}
+
+/// The verdict.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    violations: BTreeMap<Kind, (usize, Vec<String>)>,
+    /// What the run had planned and not done.
+    pub(crate) invalid: Vec<String>,
+    pub(crate) figures: Figures,
+}
+
+/// What was looked at.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Figures {
+    pub(crate) acked: usize,
+    pub(crate) unknown: usize,
+    pub(crate) unknown_found: usize,
+    pub(crate) logged: usize,
+    pub(crate) clients: usize,
+    pub(crate) sessions: usize,
+    pub(crate) delivered: usize,
+    pub(crate) conflated: usize,
+    pub(crate) resets: usize,
+}
+
+/// What was published: value and channel, with the conflation key. One request to several channels has one value.
+type Sources = HashMap<(u64, u16), Option<u8>>;
+
+/// Judges a run.
+pub(crate) fn check(trace: &Trace) -> Report {
+    let mut report = Report::default();
+    let sources: Sources = trace
+        .publishes
+        .iter()
+        .flat_map(|p| &p.items)
+        .map(|item| ((item.value, item.channel), item.key))
+        .collect();
+    let mut log = trace.log.clone();
+    log.sort_by_key(|logged| logged.id.seq);
+    log::check(trace, &log, &sources, &mut report);
+    for client in &trace.clients {
+        client::check(client, &log, &sources, trace.may_reset, &mut report);
+    }
+    report.figures.clients = trace.clients.len();
+    for fact in &trace.facts {
+        if fact.done < fact.planned {
+            report.invalid.push(format!("{}: {} of {} planned", fact.name, fact.done, fact.planned));
+        }
+    }
+    report
+}
+
+impl Report {
+    pub(crate) fn add(&mut self, kind: Kind, detail: impl FnOnce() -> String) {
+        let (count, examples) = self.violations.entry(kind).or_default();
+        *count += 1;
+        if examples.len() < EXAMPLES_MAX {
+            examples.push(detail());
+        }
+    }
+
+    pub(crate) fn count(&self, kind: Kind) -> usize {
+        self.violations.get(&kind).map_or(0, |(count, _)| *count)
+    }
+
+    /// No violation, and the run did what it planned.
+    pub(crate) fn passed(&self) -> bool {
+        self.violations.is_empty() && self.invalid.is_empty()
+    }
+
+    /// Something was caught, as opposed to a run that only did too little.
+    #[cfg(test)]
+    pub(crate) fn caught(&self) -> bool {
+        !self.violations.is_empty()
+    }
+
+    /// The kinds that were met, on one line.
+    #[cfg(test)]
+    pub(crate) fn kinds(&self) -> String {
+        let kinds: Vec<String> =
+            self.violations.iter().map(|(kind, (count, _))| format!("{kind:?} {count}")).collect();
+        kinds.join(", ")
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Figures {
+            acked,
+            unknown,
+            unknown_found,
+            logged,
+            clients,
+            sessions,
+            delivered,
+            conflated,
+            resets,
+        } = self.figures;
+        writeln!(
+            f,
+            "events: {acked} acknowledged, {unknown} without an answer ({unknown_found} of them stored), {logged} in the log"
+        )?;
+        writeln!(
+            f,
+            "clients: {clients} over {sessions} connections, {delivered} deliveries, {conflated} conflated, {resets} resets"
+        )?;
+        let lost = self.count(Kind::Lost) + self.count(Kind::Gap) + self.count(Kind::UnseenTail);
+        let repeated = self.count(Kind::Twice) + self.count(Kind::Repeat);
+        let reordered = self.count(Kind::Reorder) + self.count(Kind::RealTime) + self.count(Kind::LogOrder);
+        let foreign = self.count(Kind::Foreign) + self.count(Kind::Phantom);
+        let all: usize = self.violations.values().map(|(count, _)| count).sum();
+        let others = all - lost - repeated - reordered - foreign;
+        writeln!(
+            f,
+            "lost {lost}, repeated {repeated}, reordered {reordered}, foreign {foreign}, other violations {others}"
+        )?;
+        for (kind, (count, examples)) in &self.violations {
+            writeln!(f, "  {kind:?}: {count}")?;
+            for example in examples {
+                writeln!(f, "    {example}")?;
+            }
+        }
+        for invalid in &self.invalid {
+            writeln!(f, "  INVALID: {invalid}")?;
+        }
+        Ok(())
+    }
+}
