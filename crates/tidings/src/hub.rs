@@ -17,7 +17,7 @@ use crate::control;
 use crate::frame::{event_json, fields};
 use crate::log::disk::DiskLog;
 use crate::log::memory::MemoryLog;
-use crate::log::{Log, LogError, OpenError, Outcome, ReadLimit, ReadOutcome, Stats, Want, Window};
+use crate::log::{Log, LogError, OpenError, Outcome, ReadLimit, ReadOutcome, Refusal, Stats, Want, Window};
 use crate::metrics::Metrics;
 use crate::pace::Pace;
 use crate::publish::{Publication, PublishError, Published};
@@ -138,8 +138,7 @@ impl Hub {
     pub async fn publish(&self, publication: Publication) -> Result<Published, PublishError> {
         publication.check()?;
         if publication.ephemeral {
-            self.publish_ephemeral(&publication);
-            return Ok(Published { ids: Vec::new(), duplicate: false });
+            return self.publish_ephemeral(&publication);
         }
         let outcomes = self.commit(vec![publication.group()]).await?;
         outcomes.into_iter().next().map_or(Err(CommitError::OutcomeUnknown.into()), |o| self.published(o))
@@ -161,11 +160,10 @@ impl Hub {
             false => self.commit(groups).await?,
         }
         .into_iter();
-        valid().filter(|p| p.ephemeral).for_each(|p| self.publish_ephemeral(p));
         let result = |(publication, checked): (&Publication, Result<(), PublishError>)| {
             checked?;
             if publication.ephemeral {
-                return Ok(Published { ids: Vec::new(), duplicate: false });
+                return self.publish_ephemeral(publication);
             }
             outcomes.next().map_or(Err(CommitError::OutcomeUnknown.into()), |o| self.published(o))
         };
@@ -193,7 +191,12 @@ impl Hub {
         }
     }
 
-    fn publish_ephemeral(&self, publication: &Publication) {
+    fn publish_ephemeral(&self, publication: &Publication) -> Result<Published, PublishError> {
+        for (index, channel) in publication.channels.iter().enumerate() {
+            if self.window(channel).is_some_and(|w| w.finished.is_some()) {
+                return Err(Refusal::Finished { index, channel: channel.clone() }.into());
+            }
+        }
         let time_ms = crate::clock::unix_ms();
         for channel in &publication.channels {
             let mut plain = encode::body(&publication.event, channel, time_ms, &publication.payload);
@@ -208,6 +211,7 @@ impl Hub {
             let dropped = self.0.shards.ephemeral(&event);
             self.0.metrics.ephemeral_dropped.inc_by(u64::try_from(dropped).unwrap_or(0));
         }
+        Ok(Published { ids: Vec::new(), duplicate: false })
     }
 
     /// Deletes what a channel holds now; streams are told. `None` if there is no such channel.

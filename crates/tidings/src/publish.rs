@@ -119,8 +119,8 @@ pub enum PublishError {
     /// Too many channels.
     #[error("{0} channels in one publish; at most {max} are allowed", max = limits::PUBLISH_CHANNELS_MAX)]
     ChannelsTooMany(usize),
-    /// The idempotency key is empty, too long or holds control characters.
-    #[error("an idempotency key is 1 to {max} bytes without control characters", max = limits::IDEMPOTENCY_KEY_BYTES_MAX)]
+    /// The idempotency key is empty, too long or not printable ASCII.
+    #[error("an idempotency key is 1 to {max} bytes of printable ASCII", max = limits::IDEMPOTENCY_KEY_BYTES_MAX)]
     IdempotencyKey,
     /// `ephemeral` with something that only a stored event has.
     #[error("an ephemeral event has no {0}: it is not stored")]
@@ -190,7 +190,7 @@ impl Publication {
         self.event.clone().publishable()?;
         if let Some(key) = &self.idempotency_key {
             let fits = (1..=limits::IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len());
-            if !fits || key.chars().any(char::is_control) {
+            if !fits || key.bytes().any(|b| !(b' '..=b'~').contains(&b)) {
                 return Err(PublishError::IdempotencyKey);
             }
         }

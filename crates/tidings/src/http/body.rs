@@ -40,7 +40,15 @@ pub(super) fn media_type(headers: &HeaderMap) -> String {
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// Parses a JSON object; says which field is wrong.
+/// Parses a JSON object. A list of its values in order would pass for one otherwise.
+pub(super) fn object<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
+    match bytes.trim_ascii_start().first() {
+        Some(b'[') => Err(Problem::new(Code::FieldInvalid, "a list is no object")),
+        _ => json(bytes),
+    }
+}
+
+/// Parses JSON; says which field is wrong.
 pub(super) fn json<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| {
         let text = error.to_string();

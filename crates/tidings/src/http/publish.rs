@@ -48,11 +48,13 @@ pub(super) async fn publish(
     let (parts, body) = request.into_parts();
     match body::media_type(&parts.headers).as_str() {
         "application/json" => {
-            let bytes = body::read(body, limits::BODY_BYTES_MAX, Code::BodyTooLarge).await?;
+            let bytes = body::read(body, limits::BODY_BYTES_MAX, Code::BodyTooLarge).await;
+            let bytes = bytes.map_err(Problem::uncommitted)?;
             one(&hub, &parts.headers, &bytes).await.map_err(Problem::uncommitted_unless_unknown)
         }
         "application/x-ndjson" => {
-            let bytes = body::read(body, limits::BATCH_BYTES_MAX, Code::BatchTooLarge).await?;
+            let bytes = body::read(body, limits::BATCH_BYTES_MAX, Code::BatchTooLarge).await;
+            let bytes = bytes.map_err(Problem::uncommitted)?;
             batch(&hub, &parts.headers, &bytes).await.map_err(Problem::uncommitted_unless_unknown)
         }
         other => Err(body::unsupported(other, "application/json").uncommitted()),
@@ -60,7 +62,7 @@ pub(super) async fn publish(
 }
 
 async fn one(hub: &Hub, headers: &HeaderMap, bytes: &[u8]) -> Result<Response, Problem> {
-    let mut request: Request<'_> = body::json(bytes)?;
+    let mut request: Request<'_> = body::object(bytes)?;
     let header = idempotency_header(headers)?;
     match (&request.idempotency_key, header) {
         (Some(field), Some(header)) if *field != header => {
@@ -138,7 +140,7 @@ async fn batch(hub: &Hub, headers: &HeaderMap, bytes: &Bytes) -> Result<Response
 }
 
 fn line_publication(line: &[u8]) -> Result<Publication, Problem> {
-    let request: Request<'_> = body::json(line)?;
+    let request: Request<'_> = body::object(line)?;
     if request.channels.is_some() {
         return Err(Problem::new(Code::FieldUnknown, "a line of a batch has `channel`, not `channels`"));
     }

@@ -236,7 +236,7 @@ async fn a_large_burst_reaches_a_stream_that_is_in_step(engine: Engine) {
     // Far more than one pass of a shard carries, and nobody wakes it in between.
     let line = format!(r#"{{"channel":"b","text":"{}"}}"#, "x".repeat(200_000));
     let batch = vec![line; 40].join("\n");
-    for _ in 0..4 {
+    for _ in 0..6 {
         assert_eq!(server.batch(&batch).await.status, 200);
     }
     server.numbers("a", 7..8).await;
