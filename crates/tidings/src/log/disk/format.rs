@@ -288,18 +288,14 @@ const TEXT: u8 = 2;
 const EXPIRES: u8 = 4;
 const PRIVATE: u8 = 8;
 const KEYED: u8 = 16;
-const DELETED: u8 = 32;
 
 /// What a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// An event; the others take no sequence.
     Event,
-    /// A channel's floor moved to `seq`; `prev` says how many events and `time_ms` how many bytes are left above it.
-    Floor {
-        /// By a deletion.
-        deleted: bool,
-    },
+    /// A channel's floor moved to its head, `seq`.
+    Deleted,
     /// The floor of the whole log moved to `seq`.
     LogFloor,
     /// A channel's record is forgotten; `seq` was its head.
@@ -310,7 +306,7 @@ impl Kind {
     fn code(self) -> u8 {
         match self {
             Self::Event => 0,
-            Self::Floor { .. } => 1,
+            Self::Deleted => 1,
             Self::LogFloor => 2,
             Self::Forgotten => 3,
         }
@@ -350,7 +346,7 @@ impl<'a> RawRecord<'a> {
         let (code, bits, channel_len, key_len) = (take.u8()?, take.u8()?, take.u8()?, take.u8()?);
         let kind = match code {
             0 => Kind::Event,
-            1 => Kind::Floor { deleted: bits & DELETED != 0 },
+            1 => Kind::Deleted,
             2 => Kind::LogFloor,
             3 => Kind::Forgotten,
             _ => return None,
@@ -409,13 +405,11 @@ impl<'a> RawRecord<'a> {
 
     /// Writes it behind what `out` holds, without its checksum, which needs the segment's salt.
     pub(super) fn encode(&self, out: &mut Vec<u8>) -> usize {
-        let deleted = self.kind == (Kind::Floor { deleted: true });
         let bits = bit(self.flags.is_final, FINAL)
             | bit(self.flags.is_text, TEXT)
             | bit(self.expires_at_ms.is_some(), EXPIRES)
             | bit(self.private.is_some(), PRIVATE)
-            | bit(self.idempotency.is_some(), KEYED)
-            | bit(deleted, DELETED);
+            | bit(self.idempotency.is_some(), KEYED);
         let start = out.len();
         out.extend_from_slice(&[0; 8]);
         out.extend_from_slice(&self.seq.0.to_le_bytes());
@@ -447,12 +441,12 @@ impl<'a> RawRecord<'a> {
     }
 
     /// A record that is no event.
-    pub(super) fn control(kind: Kind, channel: &'a str, seq: Seq, events: u64, bytes: u64) -> Self {
+    pub(super) fn control(kind: Kind, channel: &'a str, seq: Seq) -> Self {
         Self {
             kind,
             seq,
-            prev: Seq(events),
-            time_ms: bytes,
+            prev: Seq::ZERO,
+            time_ms: 0,
             flags: Flags::default(),
             expires_at_ms: None,
             idempotency: None,

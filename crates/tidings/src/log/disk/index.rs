@@ -5,8 +5,8 @@
 //!
 //! The index is made from the segment and can be made again, so damage to it is healed rather than refused. In memory
 //! stays a byte per channel that tells most absent ones, and a table of where to look for the others: nothing that grows
-//! with the number of events. The lists are not checked as a whole when they are read; what a reader gets is proved by
-//! the records themselves (their own checksums, and the chain of previous positions).
+//! with the number of events. The lists are checked as a whole when the log is opened; after that, what a reader gets is
+//! proved by the records themselves (their own checksums, and the chain of previous positions).
 
 use std::io;
 use std::sync::Arc;
@@ -16,16 +16,14 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::format::{self, FileKind, Take, len32, len64, to_usize};
 use super::io::{Access, Disk, DiskFile, read_exact};
-use super::segment::{Entry, Mark, MemoryIndex, Segment, SegmentFile, Span};
+use super::segment::{Entry, Mark, MemoryIndex, SegmentFile, Span};
 
 const ENTRY_BYTES: usize = size_of::<Entry>();
-const DIRECTORY_BYTES: usize = 32;
-/// Channels that share a place in the table: one read of 2 KiB finds one of them.
+const DIRECTORY_BYTES: usize = 40;
+/// Channels that share a place in the table: one read of 2.5 KiB finds one of them.
 const BUCKET: usize = 64;
 /// Entries that are read at once at the end of a search.
 const BLOCK: usize = 256;
-
-const FINAL: u16 = 1;
 
 /// The index of a segment that is full.
 #[derive(Debug)]
@@ -43,8 +41,6 @@ pub(super) struct SealedIndex {
     /// Directory positions by the top bits of a name's hash.
     table: Vec<u32>,
     filter: Filter,
-    /// Channels that end in this segment.
-    pub(super) finals: u32,
     pub(super) file_bytes: u64,
 }
 
@@ -54,10 +50,11 @@ struct Listed {
     hash: u64,
     list: u32,
     count: u32,
+    first: u32,
+    last: u32,
     bytes: u64,
     name_offset: u32,
     name_len: u16,
-    flags: u16,
 }
 
 impl Listed {
@@ -65,10 +62,12 @@ impl Listed {
         out.extend_from_slice(&self.hash.to_le_bytes());
         out.extend_from_slice(&self.list.to_le_bytes());
         out.extend_from_slice(&self.count.to_le_bytes());
+        out.extend_from_slice(&self.first.to_le_bytes());
+        out.extend_from_slice(&self.last.to_le_bytes());
         out.extend_from_slice(&self.bytes.to_le_bytes());
         out.extend_from_slice(&self.name_offset.to_le_bytes());
         out.extend_from_slice(&self.name_len.to_le_bytes());
-        out.extend_from_slice(&self.flags.to_le_bytes());
+        out.extend_from_slice(&[0; 2]);
     }
 
     fn decode(take: &mut Take<'_>) -> Option<Self> {
@@ -76,10 +75,11 @@ impl Listed {
             hash: take.u64()?,
             list: take.u32()?,
             count: take.u32()?,
+            first: take.u32()?,
+            last: take.u32()?,
             bytes: take.u64()?,
             name_offset: take.u32()?,
-            name_len: take.u16()?,
-            flags: take.u16()?,
+            name_len: take.u16().zip(take.u16()).map(|(len, _)| len)?,
         })
     }
 }
@@ -91,7 +91,6 @@ pub(super) struct Holding {
     pub(super) first: Seq,
     pub(super) last: Seq,
     pub(super) bytes: u64,
-    pub(super) is_final: bool,
 }
 
 /// The name of the index of the segment with this name.
@@ -118,12 +117,6 @@ pub(super) struct SealInput<'a> {
     pub(super) index: &'a MemoryIndex,
 }
 
-impl<'a> SealInput<'a> {
-    pub(super) fn of(segment: &'a Segment, index: &'a MemoryIndex) -> Self {
-        Self { shared: &segment.shared, last: segment.last, data_end: segment.data_end, index }
-    }
-}
-
 fn encode(segment: &SealInput<'_>, seed: u64) -> Vec<u8> {
     let index = segment.index;
     let hash = |seed: u64, name: &str| xxh3_64_with_seed(name.as_bytes(), seed);
@@ -143,14 +136,15 @@ fn encode(segment: &SealInput<'_>, seed: u64) -> Vec<u8> {
         .find(|(_, all)| !all.windows(2).any(|w| matches!(w, [(a, c), (b, d)] if a == b && c.name != d.name)))
         .unwrap_or_default();
     let (mut directory, mut names, mut lists) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut count, mut finals) = (0_usize, 0_u32);
+    let mut count = 0_usize;
     // A name may stand twice: its channel was forgotten and came again. On disk they are one list.
     for same in channels.chunk_by(|(a, _), (b, _)| a == b) {
         let Some((hash, first)) = same.first() else { continue };
-        let is_final = same.iter().any(|(_, channel)| channel.is_final);
         let list = len32(lists.len() / ENTRY_BYTES);
-        let mut bytes = 0;
+        let (mut bytes, mut first_delta, mut last_delta) = (0, None, 0);
         for entry in same.iter().flat_map(|(_, channel)| &channel.entries) {
+            first_delta.get_or_insert(entry.delta);
+            last_delta = entry.delta;
             bytes += u64::from(entry.len);
             for field in [entry.delta, entry.offset, entry.len, entry.body] {
                 lists.extend_from_slice(&field.to_le_bytes());
@@ -160,15 +154,15 @@ fn encode(segment: &SealInput<'_>, seed: u64) -> Vec<u8> {
             hash: *hash,
             list,
             count: len32(lists.len() / ENTRY_BYTES).saturating_sub(list),
+            first: first_delta.unwrap_or(0),
+            last: last_delta,
             bytes,
             name_offset: len32(names.len()),
             name_len: u16::try_from(first.name.as_str().len()).unwrap_or(u16::MAX),
-            flags: if is_final { FINAL } else { 0 },
         };
         names.extend_from_slice(first.name.as_str().as_bytes());
         listed.encode(&mut directory);
         count += 1;
-        finals += u32::from(is_final);
     }
     let mut out = Vec::with_capacity(256 + directory.len() + names.len() + lists.len());
     format::put_preamble(&mut out, FileKind::Index);
@@ -176,7 +170,7 @@ fn encode(segment: &SealInput<'_>, seed: u64) -> Vec<u8> {
     out.extend_from_slice(&segment.last.0.to_le_bytes());
     out.extend_from_slice(&segment.data_end.to_le_bytes());
     out.extend_from_slice(&seed.to_le_bytes());
-    for number in [index.marks.len(), count, names.len(), to_usize(finals), lists.len() / ENTRY_BYTES] {
+    for number in [index.marks.len(), count, names.len(), lists.len() / ENTRY_BYTES] {
         out.extend_from_slice(&len32(number).to_le_bytes());
     }
     out.extend_from_slice(&crc32c::crc32c(&lists).to_le_bytes());
@@ -191,7 +185,7 @@ fn encode(segment: &SealInput<'_>, seed: u64) -> Vec<u8> {
     out
 }
 
-const FIXED: usize = 24 + 4 + 8 + 8 + 8 + 5 * 4 + 4;
+const FIXED: usize = 24 + 4 + 8 + 8 + 8 + 4 * 4 + 4;
 const MARK: usize = 12;
 
 /// Opens a segment's index; `None` if there is none that fits it, and one has to be made.
@@ -231,9 +225,9 @@ fn read_head(file: Arc<dyn DiskFile>, segment: &SegmentFile) -> io::Result<Optio
     }
     let head = (|| {
         let fields = (take.u32()?, take.seq()?, take.u64()?, take.u64()?);
-        Some((fields, [take.u32()?, take.u32()?, take.u32()?, take.u32()?, take.u32()?]))
+        Some((fields, [take.u32()?, take.u32()?, take.u32()?, take.u32()?]))
     })();
-    let Some(((salt, last, data_end, seed), [marks, channels, names_len, finals, entries])) = head else {
+    let Some(((salt, last, data_end, seed), [marks, channels, names_len, entries])) = head else {
         return Ok(None);
     };
     let (marks_len, channels, names_len) = (to_usize(marks), to_usize(channels), to_usize(names_len));
@@ -266,10 +260,10 @@ fn read_head(file: Arc<dyn DiskFile>, segment: &SegmentFile) -> io::Result<Optio
         lists: len64(checked) + 4,
         table: table(&hashes),
         filter: Filter::new(&hashes),
-        finals,
         file_bytes,
     };
-    Ok(Some((index, last, data_end)))
+    let lists_crc = fixed.last_chunk::<4>().map_or(0, |crc| u32::from_le_bytes(*crc));
+    Ok(index.lists_are_whole(lists_crc)?.then_some((index, last, data_end)))
 }
 
 /// For each value of the top bits, the first directory position of a hash with them; one more for the end.
@@ -331,16 +325,11 @@ impl SealedIndex {
         while let Some(listed) = Listed::decode(&mut take) {
             let start = to_usize(listed.name_offset);
             let name = names.get(start..start + usize::from(listed.name_len)).unwrap_or_default();
-            let count = to_usize(listed.count);
-            let (oldest, newest) =
-                (self.entries(&listed, 0, 1)?, self.entries(&listed, count.saturating_sub(1), count)?);
-            let (Some(oldest), Some(newest)) = (oldest.first(), newest.first()) else { continue };
             holdings.push(Holding {
                 name: String::from_utf8_lossy(name).into_owned(),
-                first: oldest.seq(first),
-                last: newest.seq(first),
+                first: Seq(first.0 + u64::from(listed.first)),
+                last: Seq(first.0 + u64::from(listed.last)),
                 bytes: listed.bytes,
-                is_final: listed.flags & FINAL != 0,
             });
         }
         Ok(holdings)
@@ -388,11 +377,15 @@ impl SealedIndex {
     }
 
     /// Whether the lists are as they were written.
-    pub(super) fn lists_are_whole(&self) -> io::Result<bool> {
-        let fixed = read_exact(&*self.file, 0, FIXED)?;
-        let crc = fixed.last_chunk::<4>().map(|crc| u32::from_le_bytes(*crc));
-        let len = usize::try_from(self.file_bytes.saturating_sub(self.lists)).unwrap_or(0);
-        Ok(crc == Some(crc32c::crc32c(&read_exact(&*self.file, self.lists, len)?)))
+    fn lists_are_whole(&self, expected: u32) -> io::Result<bool> {
+        let mut at = self.lists;
+        let mut crc = 0;
+        while at < self.file_bytes {
+            let len = usize::try_from((self.file_bytes - at).min(1 << 20)).unwrap_or(0);
+            crc = crc32c::crc32c_append(crc, &read_exact(&*self.file, at, len)?);
+            at += len64(len);
+        }
+        Ok(crc == expected)
     }
 }
 

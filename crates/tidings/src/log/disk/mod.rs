@@ -9,9 +9,9 @@
 //!
 //! Lock order: maintenance, writer, state. The state is never held while the disk is waited for.
 
-#![allow(dead_code, reason = "the indexes of full segments come into use with the next commit")]
-
+mod checkpoint;
 mod commit;
+mod compact;
 mod epochs;
 mod format;
 mod index;
@@ -38,6 +38,7 @@ use std::time::Duration;
 use tidings_core::{ChannelName, Epochs, Seq, limits};
 
 use self::io::{Disk, RealDisk};
+use self::retain::Maintenance;
 use self::state::State;
 use self::writer::Writer;
 use super::{
@@ -118,6 +119,7 @@ pub struct DiskLog {
     head: AtomicU64,
     poisoned: OnceLock<String>,
     damaged: Mutex<Vec<String>>,
+    maintenance: Mutex<Maintenance>,
     figures: Figures,
     _lock: Box<dyn Any + Send + Sync>,
 }
@@ -142,7 +144,7 @@ impl DiskLog {
         let Some(lock) = disk.lock().map_err(failed)? else {
             return Err(OpenError::Locked(disk.path().to_owned()));
         };
-        let recover::Recovered { state, writer, epochs } = recover::recover(&*disk, &options)?;
+        let recover::Recovered { state, writer, epochs, maintenance } = recover::recover(&*disk, &options)?;
         let figures =
             Figures { keys: AtomicU64::new(format::len64(writer.keys.len())), ..Figures::default() };
         Ok(Self {
@@ -154,6 +156,7 @@ impl DiskLog {
             state: RwLock::new(state),
             poisoned: OnceLock::new(),
             damaged: Mutex::new(Vec::new()),
+            maintenance: Mutex::new(maintenance),
             figures,
             _lock: lock,
         })

@@ -14,7 +14,7 @@ use tidings_core::{ChannelName, Seq};
 
 use super::DiskLog;
 use super::format::{FRAME_HEADER, FrameHeader, Kind, RawRecord, SEGMENT_HEADER, len32, len64, to_usize};
-use super::index::SealedIndex;
+use super::index::{SealedIndex, index_name};
 use super::io::read_exact;
 use super::scan::Frame;
 use super::segment::{Entry, Index, SegmentFile, Span, len_of, mark_before, offset_of};
@@ -29,12 +29,8 @@ const READ_BYTES: u64 = 256 * 1024;
 /// One channel of a read.
 #[derive(Debug, Clone, Copy)]
 struct Source<'a> {
-    /// Its place in what was wanted.
-    index: usize,
     channel: &'a ChannelName,
     id: u64,
-    /// The reader's position.
-    wanted: Seq,
     /// Where reading starts: the position, or what is gone, if that reaches further.
     after: Seq,
     /// Whether only the oldest event that is left can say if something behind the position is gone.
@@ -45,6 +41,7 @@ struct Source<'a> {
 /// A segment as a reader sees it.
 struct View {
     shared: Arc<SegmentFile>,
+    last: Seq,
     places: Places,
 }
 
@@ -126,6 +123,8 @@ struct Plan<'a> {
     sources: Vec<Source<'a>>,
     views: Vec<View>,
     truncated: Vec<(usize, Seq)>,
+    /// Wants whose channel the floor of the log cuts: their place, their position, their source.
+    cut: Vec<(usize, Seq, usize)>,
 }
 
 impl DiskLog {
@@ -135,7 +134,7 @@ impl DiskLog {
         limit: ReadLimit,
     ) -> Result<ReadOutcome, LogError> {
         let limit = ReadLimit { upto: limit.upto.min(self.head_now()), ..limit };
-        let Plan { sources, views, mut truncated } = {
+        let Plan { sources, views, mut truncated, cut } = {
             let state = self.state();
             plan(
                 &state,
@@ -148,12 +147,10 @@ impl DiskLog {
                 },
             )
         };
-        for (at, source) in sources.iter().enumerate() {
-            if source.is_cut
-                && let Some(floor) = self.floor_behind(&views, at, source, limit.upto)?
-                && floor > source.wanted
-            {
-                truncated.push((source.index, floor));
+        for (index, wanted, at) in cut {
+            let Some(source) = sources.get(at) else { continue };
+            if let Some(floor) = self.floor_behind(&views, at, source)?.filter(|&floor| floor > wanted) {
+                truncated.push((index, floor));
             }
         }
         if !truncated.is_empty() {
@@ -164,7 +161,10 @@ impl DiskLog {
         // The last position of each source that was read: what follows must name it as its previous one.
         let mut chain: Vec<Seq> = sources.iter().map(|source| source.after).collect();
         for view in &views {
-            let chosen = self.choose(view, &sources, &mut slice)?;
+            let chosen = match self.choose(view, &sources, &mut slice)? {
+                Ok(chosen) => chosen,
+                Err(bad) => return Ok(slice.before(bad)),
+            };
             if let Some(bad) = self.fetch(view, &sources, &chosen, &mut chain, &mut slice.records)? {
                 return Ok(slice.before(bad));
             }
@@ -190,7 +190,7 @@ impl DiskLog {
         view: &View,
         sources: &[Source<'_>],
         slice: &mut Slice,
-    ) -> Result<Vec<Chosen>, LogError> {
+    ) -> Result<Result<Vec<Chosen>, Bad>, LogError> {
         let limit = slice.limit;
         let mut chosen = Vec::new();
         let span = |source: &Source<'_>| Span {
@@ -201,6 +201,10 @@ impl DiskLog {
         };
         for (at, source) in sources.iter().enumerate() {
             let entries = view.entries(at, source, span(source)).map_err(|e| view.failed(e))?;
+            if !is_plausible(&entries, view.first(), source.after) {
+                self.note_damage(&index_name(&view.shared.name), 0);
+                return Ok(Err(Bad::Hole(view.last)));
+            }
             chosen.extend(entries.into_iter().map(|entry| Chosen {
                 source: at,
                 entry,
@@ -210,7 +214,7 @@ impl DiskLog {
         chosen.sort_unstable_by_key(|place| place.seq);
         let fits = chosen.iter().take_while(|place| slice.takes(place.entry.body)).count();
         chosen.truncate(fits);
-        Ok(chosen)
+        Ok(Ok(chosen))
     }
 
     /// Reads chosen places of one segment; stops at the first that is not what it should be.
@@ -228,7 +232,7 @@ impl DiskLog {
         {
             let start = run.first().map_or(0, |place| offset_of(&place.entry));
             let end = run.last().map_or(start, |place| offset_of(&place.entry) + u64::from(place.entry.len));
-            let len = usize::try_from(end - start).unwrap_or(usize::MAX);
+            let len = usize::try_from(end.saturating_sub(start)).unwrap_or(0);
             // What cannot be read is damage like any other: the reader is told, and goes on behind it.
             let buffer = Bytes::from(read_exact(&*view.shared.file, start, len).unwrap_or_default());
             for (done, place) in run.iter().enumerate() {
@@ -267,14 +271,8 @@ impl DiskLog {
     }
 
     /// A channel's floor, where the floor of the log cut it: what its oldest event that is left names as its previous.
-    fn floor_behind(
-        &self,
-        views: &[View],
-        at: usize,
-        source: &Source<'_>,
-        upto: Seq,
-    ) -> Result<Option<Seq>, LogError> {
-        let span = Span { after: source.after, upto, max: 1, newest: false };
+    fn floor_behind(&self, views: &[View], at: usize, source: &Source<'_>) -> Result<Option<Seq>, LogError> {
+        let span = Span { after: source.after, upto: source.head, max: 1, newest: false };
         for view in views {
             let entries = view.entries(at, source, span).map_err(|e| view.failed(e))?;
             let Some(&entry) = entries.first() else { continue };
@@ -295,19 +293,22 @@ impl DiskLog {
     ) -> Result<Option<Seq>, LogError> {
         let wanted: Vec<Want<'_>> =
             channels.iter().map(|channel| Want { channel, after: Seq::ZERO }).collect();
-        let span = Span { after: Seq::ZERO, upto, max: n.max(1), newest: true };
+        let span = Span { after: Seq::ZERO, upto, max: n, newest: true };
+        if n == 0 {
+            return Ok(None);
+        }
         let Plan { sources, views, .. } = plan(&self.state(), &wanted, span);
         let mut newest = BTreeSet::new();
         for view in views.iter().rev() {
             for (at, source) in sources.iter().enumerate() {
-                let span = Span { after: source.after, upto, max: n.max(1), newest: true };
+                let span = Span { after: source.after, upto, max: n, newest: true };
                 let entries = view.entries(at, source, span).map_err(|e| view.failed(e))?;
                 newest.extend(entries.iter().map(|entry| entry.seq(view.first())));
             }
-            while newest.len() > n.max(1) {
+            while newest.len() > n {
                 newest.pop_first();
             }
-            if newest.len() >= n.max(1) {
+            if newest.len() >= n {
                 break;
             }
         }
@@ -387,11 +388,12 @@ impl DiskLog {
                 head: channel.head,
                 floor: reach.floor.unwrap_or(channel.floor),
                 finished: channel.finished(),
-                events: channel.events,
-                deleted: channel.deleted.filter(|_| !reach.is_cut),
+                events: if reach.is_cut { 1 } else { channel.events },
+                deleted: channel.deleted,
             };
             if reach.after >= channel.head {
-                return Some(Window { events: 0, ..window });
+                let deleted = window.deleted.filter(|&deleted| deleted == window.floor);
+                return Some(Window { events: 0, deleted, ..window });
             }
             let max = if reach.is_cut { usize::MAX } else { 1 };
             let span = Span { after: Seq::ZERO, upto: channel.head, max, newest: false };
@@ -401,6 +403,8 @@ impl DiskLog {
             // Whoever reads the events themselves gets the error.
             tracing::warn!(channel = %name, %error, "cannot look up what is retained of a channel");
         }
+        // Retention may have taken more since.
+        window.deleted = window.deleted.filter(|&deleted| deleted == window.floor);
         Some(window)
     }
 
@@ -420,7 +424,7 @@ impl DiskLog {
             events += view.count(source).map_err(|e| view.failed(e))?;
         }
         window.events = events;
-        if let Some(floor) = self.floor_behind(&plan.views, 0, source, window.head)? {
+        if let Some(floor) = self.floor_behind(&plan.views, 0, source)? {
             window.floor = window.floor.max(floor);
         }
         Ok(())
@@ -429,7 +433,7 @@ impl DiskLog {
 
 /// Looks up, in memory and under the lock, where to read what is wanted.
 fn plan<'a>(state: &State, wanted: &[Want<'a>], span: Span) -> Plan<'a> {
-    let mut plan = Plan { sources: Vec::new(), views: Vec::new(), truncated: Vec::new() };
+    let mut plan = Plan { sources: Vec::new(), views: Vec::new(), truncated: Vec::new(), cut: Vec::new() };
     for (index, want) in wanted.iter().enumerate() {
         let Some(channel) = state.named(want.channel) else { continue };
         let reach = channel.reach(state.log_floor);
@@ -437,24 +441,29 @@ fn plan<'a>(state: &State, wanted: &[Want<'a>], span: Span) -> Plan<'a> {
             plan.truncated.push((index, floor));
         }
         let after = want.after.max(reach.after);
+        let is_cut = reach.floor.is_none() && want.after < reach.after;
         // A channel that is wanted twice is read once, from the earlier position.
-        if let Some(source) = plan.sources.iter_mut().find(|source| source.id == channel.id) {
+        let known = plan.sources.iter_mut().enumerate().find(|(_, source)| source.id == channel.id);
+        let at = if let Some((at, source)) = known {
             source.after = source.after.min(after);
-            source.wanted = source.wanted.min(want.after);
-        } else if after < channel.head && after < span.upto {
-            plan.sources.push(Source {
-                index,
-                channel: want.channel,
-                id: channel.id,
-                wanted: want.after,
-                after,
-                is_cut: reach.floor.is_none() && want.after < reach.after,
-                head: channel.head,
-            });
+            source.is_cut |= is_cut;
+            at
+        } else if after < channel.head && (after < span.upto || is_cut) {
+            let (channel, id, head) = (want.channel, channel.id, channel.head);
+            plan.sources.push(Source { channel, id, after, is_cut, head });
+            plan.sources.len() - 1
+        } else {
+            continue;
+        };
+        if is_cut {
+            plan.cut.push((index, want.after, at));
         }
     }
     let Some(lowest) = plan.sources.iter().map(|source| source.after).min() else { return plan };
-    for segment in state.segments.iter().filter(|segment| segment.overlaps(lowest, span.upto)) {
+    // Where the floor cuts, the oldest event that is left is looked at, even if it stands above what is wanted.
+    let cut = plan.sources.iter().filter(|source| source.is_cut && !span.newest);
+    let upto = cut.map(|source| source.head).fold(span.upto, Seq::max);
+    for segment in state.segments.iter().filter(|segment| segment.overlaps(lowest, upto)) {
         let places = match &segment.index {
             Index::Sealed(index) => Places::Sealed(index.clone()),
             Index::Memory(index) => Places::Memory(
@@ -463,13 +472,13 @@ fn plan<'a>(state: &State, wanted: &[Want<'a>], span: Span) -> Plan<'a> {
                     .map(|source| {
                         let entries =
                             index.channels.get(&source.id).map(|channel| channel.entries.as_slice());
-                        let span = Span { after: source.after, ..span };
+                        let span = Span { after: source.after, upto, ..span };
                         span.cut(entries.unwrap_or_default(), segment.first()).to_vec()
                     })
                     .collect(),
             ),
         };
-        plan.views.push(View { shared: segment.shared.clone(), places });
+        plan.views.push(View { shared: segment.shared.clone(), last: segment.last, places });
     }
     plan
 }
@@ -513,9 +522,20 @@ impl Slice {
             return self.finish();
         }
         match bad {
-            Bad::Record(seq) | Bad::Hole(seq) => ReadOutcome::Corrupt { resume_after: seq },
+            Bad::Record(seq) | Bad::Hole(seq) => {
+                ReadOutcome::Corrupt { resume_after: seq.min(self.limit.upto) }
+            }
         }
     }
+}
+
+/// Whether these can be places of one channel behind a position: an index may be damaged while it is in use.
+fn is_plausible(entries: &[Entry], first: Seq, after: Seq) -> bool {
+    let rises = |pair: &[Entry]| match pair {
+        [one, next] => one.delta < next.delta && offset_of(one) + u64::from(one.len) <= offset_of(next),
+        _ => true,
+    };
+    entries.first().is_none_or(|entry| entry.seq(first) > after) && entries.windows(2).all(rises)
 }
 
 /// How many of the places, from the first on, one read of the disk should take.
@@ -534,7 +554,7 @@ fn run_len(places: &[Chosen]) -> usize {
 }
 
 /// The frame at `at`, as long as its head says; anything shorter does not pass for a frame.
-fn read_frame(shared: &SegmentFile, at: u64, end: u64) -> io::Result<Vec<u8>> {
+pub(super) fn read_frame(shared: &SegmentFile, at: u64, end: u64) -> io::Result<Vec<u8>> {
     let left = usize::try_from(end.saturating_sub(at)).unwrap_or(0);
     let head = read_exact(&*shared.file, at, FRAME_HEADER.min(left))?;
     let Some(header) = FrameHeader::decode(&head, shared.header.salt) else { return Ok(head) };

@@ -63,13 +63,28 @@ pub(super) struct Segment {
     /// What it takes on disk.
     pub(super) file_bytes: u64,
     pub(super) index: Index,
+    pub(super) life: Life,
+}
+
+/// How much of a segment is still wanted, as maintenance last found it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Life {
+    /// The count of moves at that time.
+    pub(super) looked_at: u64,
+    /// About so many bytes are retained.
+    pub(super) bytes: u64,
+    /// Nothing of it is retained, and never will be.
+    pub(super) is_over: bool,
+    /// It holds damage, so it stays as it is.
+    pub(super) is_damaged: bool,
 }
 
 /// Where a segment's records stand.
 #[derive(Debug)]
 pub(super) enum Index {
     /// Still being filled, or filled a moment ago.
-    Memory(MemoryIndex),
+    // Invariant: the newest segment's is not shared, so it can grow.
+    Memory(Arc<MemoryIndex>),
     /// Full and never changed again; the index is on disk.
     Sealed(Arc<SealedIndex>),
 }
@@ -118,19 +133,15 @@ pub(super) struct MemoryChannel {
     pub(super) name: ChannelName,
     /// In order of sequence.
     pub(super) entries: Vec<Entry>,
-    /// Whether the last one finishes the channel.
-    pub(super) is_final: bool,
 }
 
 impl MemoryIndex {
-    pub(super) fn push(&mut self, id: u64, name: &ChannelName, entry: Entry, is_final: bool) {
-        let channel = self.channels.entry(id).or_insert_with(|| MemoryChannel {
-            name: name.clone(),
-            entries: Vec::new(),
-            is_final: false,
-        });
+    pub(super) fn push(&mut self, id: u64, name: &ChannelName, entry: Entry) {
+        let channel = self
+            .channels
+            .entry(id)
+            .or_insert_with(|| MemoryChannel { name: name.clone(), entries: Vec::new() });
         channel.entries.push(entry);
-        channel.is_final = is_final;
     }
 
     /// Takes note of a frame, if the last mark is far enough behind.

@@ -3,8 +3,9 @@
 //! Owns: the fold of everything that was committed. Does not know: files, how it came to be durable.
 //! Flow: in ← commits, after their fsync and in their order · out → where a channel's events stand.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
 
 use tidings_core::{ChannelName, Seq};
 
@@ -35,8 +36,8 @@ pub(super) struct Channel {
     pub(super) bytes: u64,
     /// Since when maintenance has found nothing in it but, perhaps, a final event past its age.
     pub(super) idle_since_ms: Option<u64>,
-    /// Whether it waits in `State::over` for retention.
-    pub(super) is_over: bool,
+    /// Where the floor may go next.
+    pub(super) steps: Steps,
 }
 
 /// What can still be read of a channel.
@@ -72,10 +73,60 @@ impl Channel {
         Reach { after: self.head, floor: Some(self.head), is_cut: true }
     }
 
-    fn is_beyond(&self, retention: &Retention) -> bool {
-        self.events > 1
-            && (self.events > with_slack(retention.events_max)
-                || self.bytes > with_slack(retention.channel_bytes_max))
+    /// Takes note of an event, and moves the floor if there are too many of them now. Returns the floor if it moved.
+    fn push(&mut self, placed: &Placed, retention: &Retention) -> Option<Seq> {
+        let len = u64::from(placed.len);
+        self.steps.push(self.head, len, retention);
+        self.before_head = placed.prev;
+        self.head = placed.seq;
+        self.is_finished = placed.is_final;
+        self.time_ms = self.time_ms.max(placed.time_ms);
+        self.events += 1;
+        self.bytes += len;
+        self.idle_since_ms = None;
+        let mut moved = None;
+        while self.events > with_slack(retention.events_max)
+            || self.bytes > with_slack(retention.channel_bytes_max)
+        {
+            let Some(step) = self.steps.done.pop_front() else { break };
+            self.events = self.events.saturating_sub(step.events);
+            self.bytes = self.bytes.saturating_sub(step.bytes);
+            self.floor = step.last;
+            self.deleted = None;
+            moved = Some(step.last);
+        }
+        moved
+    }
+}
+
+/// A run of a channel's events.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Step {
+    pub(super) last: Seq,
+    pub(super) events: u64,
+    pub(super) bytes: u64,
+}
+
+/// A channel's events above its floor in runs of about an eighth of its bounds: the floor moves from end to end, and
+/// nothing has to be looked up for it. A channel far below its bounds has none.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Steps {
+    pub(super) done: VecDeque<Step>,
+    /// The run that is growing; its `last` is not filled in.
+    pub(super) open: Step,
+}
+
+impl Steps {
+    /// Takes note of an event of `len` bytes behind `head`.
+    fn push(&mut self, head: Seq, len: u64, retention: &Retention) {
+        let events_max = (retention.events_max / 8).max(1);
+        let bytes_max = retention.channel_bytes_max / 8;
+        if self.open.events > 0 && (self.open.events >= events_max || self.open.bytes + len > bytes_max) {
+            self.done.push_back(Step { last: head, ..self.open });
+            self.open = Step::default();
+        }
+        self.open.events += 1;
+        self.open.bytes += len;
     }
 }
 
@@ -113,8 +164,8 @@ pub(super) struct State {
     /// The newest position that was ever trimmed or deleted: the feed is whole only behind it.
     pub(super) gone: Seq,
     pub(super) times: Times,
-    /// Slots of channels beyond their bounds, for the next maintenance.
-    pub(super) over: Vec<u32>,
+    /// Counts what may have made events dead, so that maintenance knows when to look again.
+    pub(super) moves: u64,
 }
 
 impl State {
@@ -130,7 +181,7 @@ impl State {
             horizon: Seq::ZERO,
             gone: Seq::ZERO,
             times: Times::new(retention.age_ms_max),
-            over: Vec::new(),
+            moves: 0,
         }
     }
 
@@ -153,7 +204,7 @@ impl State {
             events: 0,
             bytes: 0,
             idle_since_ms: None,
-            is_over: false,
+            steps: Steps::default(),
         };
         self.put(channel)
     }
@@ -162,9 +213,7 @@ impl State {
     pub(super) fn restore(&mut self, mut channel: Channel) -> u32 {
         self.next_id += 1;
         channel.id = self.next_id;
-        let slot = self.put(channel);
-        self.note_if_over(slot);
-        slot
+        self.put(channel)
     }
 
     fn put(&mut self, channel: Channel) -> u32 {
@@ -210,6 +259,12 @@ impl State {
         self.slots.iter().flatten()
     }
 
+    /// Every channel's head with its slot.
+    pub(super) fn heads(&self) -> impl Iterator<Item = (Seq, u32)> + '_ {
+        let slots = self.slots.iter().enumerate();
+        slots.filter_map(|(slot, channel)| Some((channel.as_ref()?.head, super::format::len32(slot))))
+    }
+
     pub(super) fn slots_len(&self) -> usize {
         self.slots.len()
     }
@@ -220,15 +275,12 @@ impl State {
 
     /// Takes note of an event in its channel's record.
     pub(super) fn apply(&mut self, placed: &Placed) {
+        let retention = self.retention;
         let Some(channel) = self.channel_mut(placed.slot) else { return };
-        channel.before_head = placed.prev;
-        channel.head = placed.seq;
-        channel.is_finished = placed.is_final;
-        channel.time_ms = channel.time_ms.max(placed.time_ms);
-        channel.events += 1;
-        channel.bytes += u64::from(placed.len);
-        channel.idle_since_ms = None;
-        self.note_if_over(placed.slot);
+        if let Some(floor) = channel.push(placed, &retention) {
+            self.gone = self.gone.max(floor);
+            self.moves += 1;
+        }
         self.times.push(placed.seq, placed.time_ms);
     }
 
@@ -241,15 +293,19 @@ impl State {
         let Some(segment) = self.segments.get_mut(segment) else { return };
         let delta = u32::try_from(placed.seq.0.saturating_sub(segment.first().0)).unwrap_or(u32::MAX);
         let entry = Entry { delta, offset: placed.offset, len: placed.len, body: placed.body };
-        if let Index::Memory(index) = &mut segment.index {
-            index.push(channel.id, &channel.name, entry, placed.is_final);
+        if let Index::Memory(index) = &mut segment.index
+            && let Some(index) = Arc::get_mut(index)
+        {
+            index.push(channel.id, &channel.name, entry);
         }
     }
 
     /// Takes note of a frame at the end of the newest segment.
     pub(super) fn extend_newest(&mut self, first: Seq, offset: u32, last: Seq, end: u32) {
         if let Some(segment) = self.segments.last_mut() {
-            if let Index::Memory(index) = &mut segment.index {
+            if let Index::Memory(index) = &mut segment.index
+                && let Some(index) = Arc::get_mut(index)
+            {
                 index.mark(first, offset);
             }
             segment.last = segment.last.max(last);
@@ -257,36 +313,40 @@ impl State {
         }
     }
 
-    fn note_if_over(&mut self, slot: u32) {
-        let retention = self.retention;
+    /// Moves a channel's floor to its head.
+    pub(super) fn delete(&mut self, slot: u32, head: Seq) {
         let Some(channel) = self.channel_mut(slot) else { return };
-        if !channel.is_over && channel.is_beyond(&retention) {
-            channel.is_over = true;
-            self.over.push(slot);
-        }
-    }
-
-    /// Moves a channel's floor; `left` is what stays above it, events and bytes.
-    pub(super) fn move_floor(&mut self, slot: u32, floor: Seq, deleted: bool, left: (u64, u64)) {
-        let Some(channel) = self.channel_mut(slot) else { return };
-        if floor <= channel.floor {
+        if channel.floor >= head {
             return;
         }
-        channel.floor = floor;
-        channel.deleted = deleted.then_some(floor);
-        (channel.events, channel.bytes) = left;
-        self.gone = self.gone.max(floor);
+        channel.floor = head;
+        channel.deleted = Some(head);
+        channel.idle_since_ms = None;
+        (channel.events, channel.bytes, channel.steps) = (0, 0, Steps::default());
+        self.gone = self.gone.max(head);
+        self.moves += 1;
     }
 
     pub(super) fn move_log_floor(&mut self, floor: Seq) {
         self.log_floor = self.log_floor.max(floor);
-        self.gone = self.gone.max(floor);
+        self.moves += 1;
+        // A final event stays below the floor, so the newest position that is gone may lie before it.
+        let is_kept = |channel: &&Channel| channel.is_finished && channel.floor < channel.head;
+        let mut kept: Vec<Seq> =
+            self.channels().filter(is_kept).map(|c| c.head).filter(|&head| head <= floor).collect();
+        kept.sort_unstable();
+        let mut gone = floor;
+        while kept.pop() == Some(gone) && gone > Seq::ZERO {
+            gone = Seq(gone.0 - 1);
+        }
+        self.gone = self.gone.max(gone);
     }
 
     pub(super) fn forget(&mut self, slot: u32) {
         if let Some(channel) = self.remove(slot) {
             self.horizon = self.horizon.max(channel.head);
             self.gone = self.gone.max(channel.head);
+            self.moves += 1;
         }
     }
 }

@@ -36,6 +36,8 @@ impl Times {
 
     pub(super) fn push(&mut self, seq: Seq, time_ms: u64) {
         match self.steps.back_mut() {
+            // At the start, events are met again that a checkpoint knows.
+            Some(step) if seq <= step.last => {}
             Some(step) if time_ms < step.from_ms.saturating_add(self.step_ms) => {
                 step.last = step.last.max(seq);
                 step.to_ms = step.to_ms.max(time_ms);

@@ -13,7 +13,7 @@ use tidings_core::{Epoch, Seq, limits};
 use super::commit::Commit;
 use super::format::{self, FRAME_BYTES_MAX, FRAME_HEADER, SEGMENT_HEADER, SegmentHeader, len64};
 use super::io::{Disk, DiskFile, is_full};
-use super::segment::{Index, MemoryIndex, Segment, SegmentFile, segment_name};
+use super::segment::{Index, Life, MemoryIndex, Segment, SegmentFile, segment_name};
 use super::{DiskLog, Options};
 use crate::log::keys::Keys;
 use crate::log::{AppendError, Group, Outcome};
@@ -92,40 +92,40 @@ impl DiskLog {
             return Ok(());
         }
         let capacity = self.options.segment_bytes.max(len64(SEGMENT_HEADER) + frame);
-        // A segment without events has the name that its successor would have: it grows instead of being replaced, with
-        // the deletions and floors that stand in it.
-        let begun = if writer.segment.header.first == writer.head.next() {
-            let capacity = writer.offset + capacity;
-            let file = &writer.segment.file;
-            file.allocate(capacity).and_then(|()| file.sync_all()).map(|()| (None, capacity))
-        } else {
-            begin_segment(&*self.disk, writer.spare.take(), writer.head, writer.epoch, capacity)
-                .map(|(segment, capacity)| (Some(segment), capacity))
-        };
-        match begun {
-            Ok((None, capacity)) => {
-                if let Some(newest) = self.state_mut().segments.last_mut() {
-                    newest.file_bytes = capacity;
-                }
-                writer.capacity = capacity;
-                Ok(())
-            }
-            Ok((Some(segment), capacity)) => {
+        if writer.segment.header.first == writer.head.next() {
+            // A segment without events has the name that its successor would have: it grows instead of being replaced,
+            // with the deletions and floors that stand in it.
+            return self.grow(writer, writer.offset + capacity);
+        }
+        match begin_segment(&*self.disk, writer.spare.take(), writer.head, writer.epoch, capacity) {
+            Ok((segment, capacity)) => {
                 self.state_mut().segments.push(new_segment(&segment, capacity));
                 writer.offset = len64(SEGMENT_HEADER);
                 writer.capacity = capacity;
                 writer.segment = segment;
                 Ok(())
             }
-            Err(error) if is_full(&error) => {
-                self.figures.is_full.store(true, Ordering::Relaxed);
-                Err(AppendError::Full { reserve_bytes: self.options.reserve_bytes })
-            }
-            Err(error) => {
-                self.poison(&format!("a new segment: {error}"));
-                Err(AppendError::Poisoned(self.poisoned.get().cloned().unwrap_or_default()))
-            }
+            Err(error) => Err(self.no_room(&error)),
         }
+    }
+
+    fn grow(&self, writer: &mut Writer, capacity: u64) -> Result<(), AppendError> {
+        let file = &writer.segment.file;
+        file.allocate(capacity).and_then(|()| file.sync_all()).map_err(|error| self.no_room(&error))?;
+        writer.capacity = capacity;
+        if let Some(segment) = self.state_mut().segments.last_mut() {
+            segment.file_bytes = capacity;
+        }
+        Ok(())
+    }
+
+    fn no_room(&self, error: &io::Error) -> AppendError {
+        if is_full(error) {
+            self.figures.is_full.store(true, Ordering::Relaxed);
+            return AppendError::Full { reserve_bytes: self.options.reserve_bytes };
+        }
+        self.poison(&format!("making room: {error}"));
+        AppendError::Poisoned(self.poisoned.get().cloned().unwrap_or_default())
     }
 
     fn check_poison(&self) -> Result<(), AppendError> {
@@ -189,7 +189,8 @@ pub(super) fn new_segment(shared: &Arc<SegmentFile>, capacity: u64) -> Segment {
         last: Seq(first.0.saturating_sub(1)),
         data_end: len64(SEGMENT_HEADER),
         file_bytes: capacity,
-        index: Index::Memory(MemoryIndex::default()),
+        index: Index::Memory(Arc::new(MemoryIndex::default())),
+        life: Life::default(),
     }
 }
 

@@ -6,6 +6,8 @@
 //! Small on purpose: the fault-injecting disk of the tests implements the same few verbs.
 
 mod real;
+#[cfg(any(test, feature = "testing"))]
+pub mod sim;
 
 use std::any::Any;
 use std::fmt;

@@ -1,3 +1,6 @@
+mod crash;
+mod damage;
+
 use bytes::Bytes;
 use tidings_core::{ChannelName, Seq};
 
@@ -41,6 +44,61 @@ pub(super) fn read(log: &DiskLog, name: &str, after: u64) -> Vec<(u64, String)> 
         }
         other => panic!("{other:?}"),
     }
+}
+
+mod conformance {
+    use std::sync::{Arc, Mutex};
+
+    use crate::log::Log;
+    use crate::log::conformance::{Ending, Setup, Store};
+    use crate::log::disk::io::sim::{Fault, SimDisk};
+    use crate::log::disk::{DiskLog, Options};
+
+    struct Sim {
+        setup: Setup,
+        segment_bytes: u64,
+        disk: Arc<Mutex<SimDisk>>,
+    }
+
+    impl Sim {
+        fn new(setup: Setup, segment_bytes: u64) -> Self {
+            Self { setup, segment_bytes, disk: Arc::default() }
+        }
+    }
+
+    impl Store for Sim {
+        fn open(&mut self) -> Arc<dyn Log> {
+            let disk = self.disk.lock().unwrap().clone();
+            let options = Options::default()
+                .retention(self.setup.retention)
+                .keys_max(self.setup.keys_max)
+                .segment_bytes(self.segment_bytes)
+                .reserve_bytes(0)
+                .disk(Arc::new(disk));
+            Arc::new(DiskLog::open("", options).unwrap())
+        }
+
+        fn end(&mut self, log: Arc<dyn Log>, ending: Ending) {
+            if ending == Ending::Closed {
+                log.close().unwrap();
+            }
+            let mut disk = self.disk.lock().unwrap();
+            *disk = match ending {
+                Ending::Closed | Ending::Killed => disk.after_kill(),
+                Ending::PowerCut { seed } => disk.after_power_cut((seed % 4 > 0).then_some(seed)),
+            };
+            drop(log);
+        }
+
+        fn fail_next_append(&mut self, seed: u64) -> bool {
+            let fault = if seed.is_multiple_of(2) { Fault::Write(1) } else { Fault::Sync(1) };
+            self.disk.lock().unwrap().fail(Some(fault));
+            true
+        }
+    }
+
+    crate::log::conformance!(one_mebibyte, |setup| Box::new(Sim::new(setup, 1 << 20)));
+    crate::log::conformance!(tiny_segments, |setup| Box::new(Sim::new(setup, 4 << 10)));
 }
 
 fn options() -> Options {

@@ -1,0 +1,296 @@
+//! What makes a start fast, and what the segments no longer say.
+//!
+//! Owns: the file `checkpoint` and when it is written. Does not know: how segments are read.
+//! Flow: the state → a small file, replaced as a whole → the state that the next start begins from.
+//!
+//! A checkpoint is a position and everything known at it: channel records, floors, idempotency keys, and which segments
+//! there must be. Records may be newer than the position; whoever replays the segments behind it skips what a record
+//! already knows. Nothing is freed before the checkpoint that no longer needs it is durable.
+
+use std::io;
+use std::sync::atomic::Ordering;
+
+use tidings_core::{ChannelName, Epoch, Seq};
+
+use super::DiskLog;
+use super::format::{self, BadStart, FileKind, Take, len32, len64, to_usize};
+use super::io::{Disk, is_full, read_file, replace_file};
+use super::retain::Maintenance;
+use super::segment::Index;
+use super::state::{Channel, Step, Steps};
+use super::times;
+use crate::log::{Idempotency, LogError};
+
+pub(super) const NAME: &str = "checkpoint";
+
+/// Records that are copied under one lock.
+const CHUNK: usize = 4_096;
+
+/// A place in the log, right behind a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Position {
+    pub(super) head: Seq,
+    /// The run that wrote the head.
+    pub(super) epoch: Epoch,
+    /// The segment that was the newest.
+    pub(super) segment: Seq,
+    pub(super) offset: u64,
+}
+
+/// What a checkpoint says.
+#[derive(Debug)]
+pub(super) struct Checkpoint {
+    pub(super) position: Position,
+    pub(super) log_floor: Seq,
+    pub(super) horizon: Seq,
+    pub(super) gone: Seq,
+    /// First and last sequence of each segment before the position's.
+    pub(super) segments: Vec<(Seq, Seq)>,
+    pub(super) times: Vec<times::Step>,
+    pub(super) channels: Vec<Channel>,
+    pub(super) keys: Vec<(Idempotency, Seq, u32)>,
+    pub(super) file_bytes: u64,
+}
+
+impl DiskLog {
+    /// Writes a checkpoint once enough was appended that it pays, or when space is needed and there is some to free.
+    pub(super) fn checkpoint_if_due(&self, maintenance: &mut Maintenance) -> Result<(), LogError> {
+        let behind = self.bytes_behind(maintenance);
+        let (over, is_full) = {
+            let state = self.state();
+            let over = state.segments.iter().any(|segment| segment.life.is_over);
+            (over, self.figures.is_full.load(Ordering::Relaxed))
+        };
+        let due = self.options.segment_bytes.max(maintenance.checkpoint_bytes.saturating_mul(2));
+        if behind >= due || (over && is_full) { self.write_checkpoint(maintenance) } else { Ok(()) }
+    }
+
+    /// Bytes of frames behind the last checkpoint.
+    fn bytes_behind(&self, maintenance: &Maintenance) -> u64 {
+        let state = self.state();
+        let newest = state.segments.iter().rev();
+        match maintenance.checkpoint {
+            None => newest.map(|segment| segment.data_end).sum(),
+            Some(position) => newest
+                .take_while(|segment| segment.first() >= position.segment)
+                .map(|s| {
+                    if s.first() == position.segment {
+                        s.data_end - position.offset.min(s.data_end)
+                    } else {
+                        s.data_end
+                    }
+                })
+                .sum(),
+        }
+    }
+
+    pub(super) fn write_checkpoint(&self, maintenance: &mut Maintenance) -> Result<(), LogError> {
+        let (position, bytes) = self.encode_checkpoint();
+        match replace_file(&*self.disk, NAME, &bytes) {
+            Ok(()) => {}
+            Err(error) => return Err(self.checkpoint_failed(error)),
+        }
+        maintenance.checkpoint = Some(position);
+        maintenance.checkpoint_bytes = len64(bytes.len());
+        self.free_dead(position)
+    }
+
+    fn checkpoint_failed(&self, error: io::Error) -> LogError {
+        if is_full(&error) {
+            // The old one is untouched. What was written of the new one is in the way of what frees space.
+            self.disk.remove(&format!("{NAME}.tmp")).unwrap_or_default();
+        } else {
+            self.poison(&format!("{NAME}: {error}"));
+        }
+        LogError::Io { context: format!("writing {NAME}"), source: error }
+    }
+
+    fn encode_checkpoint(&self) -> (Position, Vec<u8>) {
+        let (position, keys) = {
+            let writer = self.writer();
+            let position = Position {
+                head: writer.head,
+                epoch: self.epochs.id(writer.head).epoch,
+                segment: writer.segment.header.first,
+                offset: writer.offset,
+            };
+            (position, writer.keys.iter().collect::<Vec<_>>())
+        };
+        let mut out = Vec::new();
+        put_position(&mut out, &position);
+        let slots = {
+            let state = self.state();
+            [state.log_floor, state.horizon, state.gone].iter().for_each(|seq| put64(&mut out, seq.0));
+            let older = state.segments.iter().filter(|s| s.first() < position.segment && !s.life.is_over);
+            let older: Vec<_> = older.map(|segment| (segment.first(), segment.last)).collect();
+            put32(&mut out, older.len());
+            older
+                .iter()
+                .for_each(|(first, last)| [first, last].iter().for_each(|seq| put64(&mut out, seq.0)));
+            put32(&mut out, state.times.steps().len());
+            for step in state.times.steps() {
+                [step.last.0, step.from_ms, step.to_ms].iter().for_each(|&number| put64(&mut out, number));
+            }
+            state.slots_len()
+        };
+        put32(&mut out, keys.len());
+        keys.iter().for_each(|key| put_key(&mut out, key));
+        drop(keys);
+        // Without a count: channels that come meanwhile are behind the position.
+        for from in (0..slots).step_by(CHUNK) {
+            let state = self.state();
+            let chunk = (from..slots.min(from + CHUNK)).filter_map(|slot| state.channel(len32(slot)));
+            chunk.for_each(|channel| put_channel(&mut out, channel));
+        }
+        (position, format::sealed_file(FileKind::Checkpoint, &out))
+    }
+
+    /// Puts the indexes of full segments on disk, and gives back the space behind their last frames.
+    pub(super) fn seal_full(&self) -> Result<(), LogError> {
+        loop {
+            let full = {
+                let state = self.state();
+                let older = state.segments.split_last().map(|(_, older)| older).unwrap_or_default();
+                older.iter().find_map(|segment| match &segment.index {
+                    Index::Memory(index) => {
+                        Some((segment.shared.clone(), segment.last, segment.data_end, index.clone()))
+                    }
+                    Index::Sealed(_) => None,
+                })
+            };
+            let Some((shared, last, data_end, index)) = full else { return Ok(()) };
+            let context = |source| LogError::Io { context: format!("sealing {}", shared.name), source };
+            let input = super::index::SealInput { shared: &shared, last, data_end, index: &index };
+            let seed = getrandom::u64().map_err(|error| context(io::Error::other(error.to_string())))?;
+            let sealed = super::index::seal(&*self.disk, &input, seed).map_err(context)?;
+            shared.file.set_len(data_end).map_err(context)?;
+            let mut state = self.state_mut();
+            if let Some(segment) =
+                state.segments.iter_mut().find(|segment| segment.first() == shared.header.first)
+            {
+                segment.index = Index::Sealed(std::sync::Arc::new(sealed));
+                segment.file_bytes = data_end;
+            }
+        }
+    }
+}
+
+fn put32(out: &mut Vec<u8>, number: usize) {
+    out.extend_from_slice(&len32(number).to_le_bytes());
+}
+
+fn put64(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(&number.to_le_bytes());
+}
+
+fn put_position(out: &mut Vec<u8>, position: &Position) {
+    put64(out, position.head.0);
+    format::put_epoch(out, position.epoch);
+    put64(out, position.segment.0);
+    put64(out, position.offset);
+}
+
+fn put_key(out: &mut Vec<u8>, (idempotency, first, count): &(Idempotency, Seq, u32)) {
+    out.extend_from_slice(&idempotency.key.to_le_bytes());
+    out.extend_from_slice(&idempotency.fingerprint.to_le_bytes());
+    put64(out, idempotency.time_ms);
+    put64(out, first.0);
+    out.extend_from_slice(&count.to_le_bytes());
+}
+
+fn put_channel(out: &mut Vec<u8>, channel: &Channel) {
+    let Channel { id: _, name, born, head, floor, deleted, is_finished, before_head, .. } = channel;
+    out.push(u8::try_from(name.as_str().len()).unwrap_or(u8::MAX));
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.push(
+        u8::from(*is_finished)
+            | u8::from(deleted.is_some()) << 1
+            | u8::from(channel.idle_since_ms.is_some()) << 2,
+    );
+    let times = [channel.time_ms, channel.idle_since_ms.unwrap_or(0)];
+    let seqs = [born.0, head.0, floor.0, before_head.0];
+    let counts = [channel.events, channel.bytes, channel.steps.open.events, channel.steps.open.bytes];
+    seqs.iter().chain(&times).chain(&counts).for_each(|&number| put64(out, number));
+    put32(out, channel.steps.done.len());
+    for step in &channel.steps.done {
+        [step.last.0, step.events, step.bytes].iter().for_each(|&number| put64(out, number));
+    }
+}
+
+fn take_channel(take: &mut Take<'_>) -> Option<Channel> {
+    let len = take.u8()?;
+    let name = std::str::from_utf8(take.bytes(usize::from(len))?).ok()?;
+    let name = ChannelName::parse(name).ok()?;
+    let bits = take.u8()?;
+    let (born, head, floor, before_head) = (take.seq()?, take.seq()?, take.seq()?, take.seq()?);
+    let (time_ms, idle_since_ms) = (take.u64()?, take.u64()?);
+    let (events, bytes) = (take.u64()?, take.u64()?);
+    let open = Step { last: Seq::ZERO, events: take.u64()?, bytes: take.u64()? };
+    let done = (0..take.u32()?)
+        .map(|_| Some(Step { last: take.seq()?, events: take.u64()?, bytes: take.u64()? }))
+        .collect::<Option<_>>()?;
+    Some(Channel {
+        id: 0,
+        name,
+        born,
+        head,
+        floor,
+        deleted: (bits & 2 != 0).then_some(floor),
+        is_finished: bits & 1 != 0,
+        before_head,
+        time_ms,
+        events,
+        bytes,
+        idle_since_ms: (bits & 4 != 0).then_some(idle_since_ms),
+        steps: Steps { done, open },
+    })
+}
+
+/// The checkpoint; `Ok(None)` if there is no such file.
+pub(super) fn read(disk: &dyn Disk) -> io::Result<Option<Result<Checkpoint, BadStart>>> {
+    match read_file(disk, NAME) {
+        Ok(bytes) => Ok(Some(decode(&bytes))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn decode(bytes: &[u8]) -> Result<Checkpoint, BadStart> {
+    let mut take = Take(format::open_sealed(bytes, FileKind::Checkpoint)?);
+    let mut checkpoint = take_checkpoint(&mut take).ok_or(BadStart::Damaged)?;
+    while !take.0.is_empty() {
+        checkpoint.channels.push(take_channel(&mut take).ok_or(BadStart::Damaged)?);
+    }
+    checkpoint.file_bytes = len64(bytes.len());
+    Ok(checkpoint)
+}
+
+/// Everything but the channels, which reach to the end.
+fn take_checkpoint(take: &mut Take<'_>) -> Option<Checkpoint> {
+    let head = take.seq()?;
+    let epoch = take.epoch()?;
+    let position = Position { head, epoch, segment: take.seq()?, offset: take.u64()? };
+    let (log_floor, horizon, gone) = (take.seq()?, take.seq()?, take.seq()?);
+    let segments =
+        (0..to_usize(take.u32()?)).map(|_| Some((take.seq()?, take.seq()?))).collect::<Option<Vec<_>>>()?;
+    let times = (0..to_usize(take.u32()?))
+        .map(|_| Some(times::Step { last: take.seq()?, from_ms: take.u64()?, to_ms: take.u64()? }))
+        .collect::<Option<Vec<_>>>()?;
+    let keys = (0..to_usize(take.u32()?))
+        .map(|_| {
+            let (key, fingerprint, time_ms) = (take.u128()?, take.u128()?, take.u64()?);
+            Some((Idempotency { key, fingerprint, time_ms }, take.seq()?, take.u32()?))
+        })
+        .collect::<Option<Vec<_>>>()?;
+    Some(Checkpoint {
+        position,
+        log_floor,
+        horizon,
+        gone,
+        segments,
+        times,
+        channels: Vec::new(),
+        keys,
+        file_bytes: 0,
+    })
+}
