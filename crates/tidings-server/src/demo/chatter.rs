@@ -25,6 +25,11 @@ const NOTES: [(&str, &str); 8] = [
 /// Publishes a tick a second and a notification every eight, until the hub closes.
 pub(crate) async fn run(hub: Hub) {
     let mut tick = last_tick(&hub).await;
+    if tick == 0 {
+        let welcome = "Welcome! Open a second tab and say hello: messages come by SSE and leave by POST.";
+        publish(&hub, "demo:chat", "chat", &json!({ "name": "tidings", "text": welcome, "tab": "server" }))
+            .await;
+    }
     let mut clock = tokio::time::interval(Duration::from_secs(1));
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

@@ -64,7 +64,7 @@ pub(crate) fn register(hub: &Hub, folder: Folder, rows_per_second: u32) {
 
 async fn export(job: &JobContext, input: Input, folder: &Folder, rows_per_second: u32) -> Result<Output> {
     let (path, name) = source(input, folder)?;
-    report_step(job, 0, 0, "open", format!("Opening {name}")).await?;
+    report_step(job, 0, 0, "open", format!("Opening {name}"), None).await?;
     let total = tokio::task::spawn_blocking({
         let path = path.clone();
         move || count_rows(&path)
@@ -77,15 +77,16 @@ async fn export(job: &JobContext, input: Input, folder: &Folder, rows_per_second
     while let Some(said) = hear.recv().await {
         match said {
             Said::Rows(rows) => {
-                report_step(job, rows, total, "read", format!("Reading {name}")).await?;
                 pace.wait(rows).await;
+                report_step(job, rows, total, "read", format!("Reading {name}"), pace.left_ms(rows, total))
+                    .await?;
             }
             Said::Done(done) => summary = Some(done),
         }
     }
     reader.await??;
     let summary = summary.context("the file ended early")?;
-    report_step(job, summary.rows, summary.rows, "write", "Writing the report".into()).await?;
+    report_step(job, summary.rows, summary.rows, "write", "Writing the report".into(), Some(0)).await?;
     let html = report::html(&name, &summary);
     job.artifact("report.html", html.as_bytes()).await?;
     let groupings = summary.groupings().len();
@@ -93,7 +94,14 @@ async fn export(job: &JobContext, input: Input, folder: &Folder, rows_per_second
 }
 
 /// Rows count for 95 of 100: the report has still to be written.
-async fn report_step(job: &JobContext, rows: u64, total: u64, step: &str, message: String) -> Result<()> {
+async fn report_step(
+    job: &JobContext,
+    rows: u64,
+    total: u64,
+    step: &str,
+    message: String,
+    eta_ms: Option<u64>,
+) -> Result<()> {
     #[allow(clippy::cast_precision_loss, reason = "a percentage of row counts")]
     let (current, whole) = (rows as f64, total.max(1) as f64);
     let progress = Progress {
@@ -103,6 +111,7 @@ async fn report_step(job: &JobContext, rows: u64, total: u64, step: &str, messag
         unit: Some(Some("rows".into())),
         step: Some(Some(step.into())),
         message: Some(Some(message)),
+        eta_ms: Some(eta_ms),
         ..Progress::default()
     };
     job.progress(progress).await?;
@@ -173,6 +182,12 @@ struct Pace {
 impl Pace {
     fn new(rows_per_second: u32) -> Self {
         Self { rows_per_second, started: tokio::time::Instant::now() }
+    }
+
+    /// How long the rest takes at the speed so far.
+    fn left_ms(&self, rows: u64, total: u64) -> Option<u64> {
+        let spent_ms = u64::try_from(self.started.elapsed().as_millis()).ok()?;
+        spent_ms.saturating_mul(total.saturating_sub(rows)).checked_div(rows)
     }
 
     async fn wait(&self, rows: u64) {

@@ -3,8 +3,6 @@
 //! Owns: how sums look on a page. Does not know: where they come from.
 //! Flow: a summary → HTML with its own styles, no scripts.
 
-use std::fmt::Write;
-
 use super::summary::{Grouping, Summary};
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;color:#1b2430;background:#f6f7f9;margin:0}\
@@ -21,16 +19,14 @@ td.bar{width:35%}td.bar i{display:block;height:.6rem;border-radius:.3rem;backgro
 pub(crate) fn html(source: &str, summary: &Summary) -> String {
     let mut out = String::with_capacity(16 * 1024);
     let (source, measure) = (escape(source), escape(&summary.measure_name()));
-    // Writing to a string cannot fail.
-    let _ = write!(
-        out,
+    out.push_str(&format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width,\
          initial-scale=1\"><title>Report on {source}</title><style>{STYLE}</style><main><h1>Report on {source}</h1>\
          <p class=\"lead\">Made by a tidings job.</p><div class=\"figures\"><div><b>{}</b><span>rows</span></div>\
          <div><b>{}</b><span>{measure}</span></div></div>",
         grouped(summary.rows),
         amount(summary.total),
-    );
+    ));
     for grouping in summary.groupings() {
         table(&mut out, &grouping, &measure);
     }
@@ -40,17 +36,16 @@ pub(crate) fn html(source: &str, summary: &Summary) -> String {
 
 fn table(out: &mut String, grouping: &Grouping, measure: &str) {
     let name = escape(&grouping.name);
-    let _ = write!(out, "<h2>By {name}</h2><table><tr><th>{name}<th>rows<th>{measure}<th>");
+    out.push_str(&format!("<h2>By {name}</h2><table><tr><th>{name}<th>rows<th>{measure}<th>"));
     let most = grouping.groups.iter().map(|(_, g)| g.sum).fold(0.0, f64::max);
     for (value, group) in &grouping.groups {
         let percent = if most > 0.0 { (100.0 * group.sum / most).clamp(0.0, 100.0) } else { 0.0 };
-        let _ = write!(
-            out,
+        out.push_str(&format!(
             "<tr><td>{}<td>{}<td>{}<td class=\"bar\"><i style=\"width:{percent:.1}%\"></i>",
             escape(value),
             grouped(group.rows),
             amount(group.sum),
-        );
+        ));
     }
     out.push_str("</table>");
 }

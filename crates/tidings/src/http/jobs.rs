@@ -142,7 +142,7 @@ pub(super) async fn upsert(
 
 pub(super) async fn show(State(hub): State<Hub>, Path(id): Path<String>) -> Result<Response, Problem> {
     let document = hub.jobs().document(&job_id(&id)?).await?;
-    let document = document.ok_or_else(|| JobsError::NotFound(id))?;
+    let document = document.ok_or(JobsError::NotFound(id))?;
     Ok(([(header::CONTENT_TYPE, "application/json")], document).into_response())
 }
 

@@ -52,7 +52,7 @@ impl Hub {
             .layer(axum::middleware::from_fn_with_state(self.clone(), edge::edge))
     }
 
-    fn routes(&self) -> Router<Hub> {
+    fn routes(&self) -> Router<Self> {
         let mut router = Router::new()
             .route("/v1/publish", only(post(publish::publish)))
             .route("/v1/channels", only(get(channels::show).delete(channels::delete)))

@@ -8,6 +8,7 @@ use tidings_core::connection::{self as core_connection, Place, Timers};
 use tidings_core::{ChannelName, Seq};
 
 use super::sink::Sink;
+use crate::frame::Encoding;
 use crate::subscribe::{Subscription, Ticket};
 
 /// A connection. Kept small: ten thousand quiet ones cost a few megabytes.
@@ -28,6 +29,9 @@ pub(super) struct Conn {
     pub(super) queued: bool,
     /// `shutdown` was done; only the peer's end is awaited, until the wheel says that it took too long.
     pub(super) ended: bool,
+    /// It listens to several channels. Kept here, with the encoding, so that a pass does not touch the subscription.
+    pub(super) many: bool,
+    pub(super) encoding: Encoding,
     /// The pass that has already listed it, if it listens to several channels.
     pub(super) listed: u32,
     pub(super) sink: Sink,

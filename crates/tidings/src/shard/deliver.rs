@@ -43,7 +43,7 @@ impl Shard {
                 if !conn.place.is_in_step() {
                     continue;
                 }
-                if conn.subscription().channels.len() == 1 {
+                if !conn.many {
                     visits.push(Visit { place, what: What::Channel(index) });
                 } else if conn.listed != self.passes {
                     conn.listed = self.passes;
@@ -79,7 +79,7 @@ impl Shard {
             return;
         }
         let own;
-        let chunk = match pass.chunk(visit, conn.subscription()) {
+        let chunk = match pass.chunk(visit, conn) {
             Owed::Nothing => return,
             Owed::Shared(chunk) => chunk,
             Owed::Own(chunk) => {

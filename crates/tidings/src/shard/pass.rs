@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tidings_core::{ChannelName, Seq};
 
 use super::chunk::Chunk;
+use super::connection::Conn;
 use crate::frame::{Encoding, Frame};
 use crate::subscribe::Subscription;
 
@@ -87,10 +88,10 @@ impl Pass {
     }
 
     /// What a visit sends. The second form is a chunk of its own, for connections whose channels moved together.
-    pub(super) fn chunk(&self, visit: Visit, subscription: &Subscription) -> Owed<'_> {
+    pub(super) fn chunk(&self, visit: Visit, conn: &Conn) -> Owed<'_> {
         match visit.what {
-            What::Channel(index) => self.shared(index, subscription.encoding),
-            What::Merge => self.merged(subscription),
+            What::Channel(index) => self.shared(index, conn.encoding),
+            What::Merge => self.merged(conn.subscription()),
         }
     }
 

@@ -206,6 +206,8 @@ impl Shard {
             reading: false,
             queued: false,
             ended: false,
+            many: ticket.subscription.channels.len() > 1,
+            encoding: ticket.subscription.encoding,
             listed: 0,
             sink,
             ticket,
@@ -235,7 +237,7 @@ impl Shard {
             let Some(conn) = self.conns.get_mut(place as usize) else { continue };
             if conn.place.is_in_step() && conn.is_free() {
                 let key = Key { place, serial: conn.serial };
-                let bytes = match conn.subscription().encoding {
+                let bytes = match conn.encoding {
                     Encoding::Plain => event.plain.clone(),
                     Encoding::Envelope => event.envelope.clone(),
                 };
