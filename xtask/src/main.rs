@@ -10,6 +10,8 @@ mod install;
 
 mod no_std;
 
+mod tidy;
+
 mod test;
 
 mod checker;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::step::{STEP_LIMIT, Summary, command};
-use crate::{install, no_std};
+use crate::{install, no_std, tidy};
 
 type Step = (&'static str, fn() -> Result<()>);
 
@@ -19,6 +19,7 @@ type Step = (&'static str, fn() -> Result<()>);
 const STEPS: &[Step] = &[
     ("install", install::run),
     ("fmt", || cargo(&["fmt", "--all", "--check"])),
+    ("tidy", tidy::run),
     ("no_std", no_std::run),
     ("build", || cargo(&["build", "--workspace", "--locked"])),
     ("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),

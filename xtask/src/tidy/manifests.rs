@@ -1,0 +1,134 @@
+//! Rules for what is built from what: the crates of others, and the arrows between our own.
+//!
+//! Owns: the list of crates that may be used, and who may use whom. Does not know: versions.
+//! Flow: every `Cargo.toml` and the lock file → offences.
+
+use anyhow::Result;
+
+use super::File;
+
+/// Crates of others. A new one is named here and in the message of its commit, with why it and not its rivals.
+const ALLOWED: &[&str] = &[
+    "anyhow",
+    "axum",
+    "bytes",
+    "clap",
+    "crc32c",
+    "csv",
+    "expect-test",
+    "form_urlencoded",
+    "getrandom",
+    "http",
+    "http-body",
+    "http-body-util",
+    "httpdate",
+    "hyper",
+    "hyper-util",
+    "listenfd",
+    "memchr",
+    "mio",
+    "prometheus-client",
+    "proptest",
+    "rustix",
+    "serde",
+    "serde_json",
+    "sha2",
+    "slab",
+    "socket2",
+    "tempfile",
+    "thiserror",
+    "tokio",
+    "tokio-util",
+    "tower",
+    "tracing",
+    "tracing-subscriber",
+    "xxhash-rust",
+];
+
+/// Our own crates, and those of them that each may use. Nothing points up.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("crates/tidings-core/", &[]),
+    ("crates/tidings/", &["tidings-core"]),
+    ("crates/tidings-client/", &["tidings-core"]),
+    ("crates/tidings-server/", &["tidings", "tidings-client"]),
+    ("bench/", &["tidings-core", "tidings-client"]),
+    ("xtask/", &["tidings-core", "tidings-client"]),
+];
+
+/// Crates that must not come in by anybody, in `deny.toml` too.
+const DENIED: &[&str] = &["openssl", "openssl-sys", "native-tls"];
+
+pub(super) fn offences(files: &[File]) -> Result<Vec<String>> {
+    let mut offences: Vec<String> =
+        files.iter().filter(|file| file.path.ends_with("Cargo.toml")).flat_map(manifest).collect();
+    offences.extend(lock(&std::fs::read_to_string("Cargo.lock")?));
+    Ok(offences)
+}
+
+fn manifest(file: &File) -> Vec<String> {
+    let mut offences = Vec::new();
+    let mut section = "";
+    let arrows = ARROWS.iter().find(|(folder, _)| file.path.starts_with(folder));
+    for line in file.text.lines() {
+        if line.starts_with('[') {
+            section = line.trim_matches(['[', ']']);
+            continue;
+        }
+        if !section.ends_with("dependencies") || line.trim().is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let name = line.split(['.', ' ', '=']).next().unwrap_or_default();
+        let is_own = name == "tidings" || name.starts_with("tidings-");
+        if !is_own && !ALLOWED.contains(&name) {
+            offences.push(format!("{}: {name} is not in the list of tidy/manifests.rs", file.path));
+        }
+        if section != "workspace.dependencies" {
+            if !line.contains("workspace = true") {
+                offences.push(format!("{}: {name} has a version here, not in the workspace", file.path));
+            }
+            if is_own && !arrows.is_some_and(|(_, may)| may.contains(&name)) {
+                offences.push(format!("{}: may not use {name}: arrows never point up", file.path));
+            }
+        }
+    }
+    offences
+}
+
+fn lock(text: &str) -> Vec<String> {
+    let mut offences = Vec::new();
+    for line in text.lines() {
+        let value = line.split_once(" = ").map_or("", |(_, value)| value.trim_matches('"'));
+        if line.starts_with("name = ") && DENIED.contains(&value) {
+            offences.push(format!("Cargo.lock: {value} is denied"));
+        }
+        if line.starts_with("source = ") && !value.ends_with("rust-lang/crates.io-index") {
+            offences.push(format!("Cargo.lock: {value} is not the public registry"));
+        }
+    }
+    offences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::file;
+    use super::*;
+
+    #[test]
+    fn only_listed_crates_come_in_and_arrows_never_point_up() {
+        let of = |path: &str, line: &str| manifest(&file(path, &format!("[dependencies]\n{line}\n"))).len();
+        assert_eq!(of("crates/tidings/Cargo.toml", "tidings-core.workspace = true"), 0);
+        assert_eq!(of("crates/tidings/Cargo.toml", "serde = { workspace = true, features = [\"std\"] }"), 0);
+        assert_eq!(of("crates/tidings-core/Cargo.toml", "tidings.workspace = true"), 1);
+        assert_eq!(of("crates/tidings/Cargo.toml", "left-pad.workspace = true"), 1);
+        assert_eq!(of("crates/tidings/Cargo.toml", "bytes = \"1\""), 1);
+    }
+
+    #[test]
+    fn denied_crates_and_foreign_sources_are_found() {
+        assert_eq!(lock("name = \"openssl-sys\"\nsource = \"git+https://host.example/x\"\n").len(), 2);
+        assert!(
+            lock("name = \"bytes\"\nsource = \"registry+https://github.com/rust-lang/crates.io-index\"\n")
+                .is_empty()
+        );
+    }
+}
