@@ -21,7 +21,7 @@ use crate::item::{self, Disconnect, Event, Item};
 use crate::problem::Problem;
 use crate::random;
 use crate::subscribe::{Subscribe, SubscribeError};
-use crate::transport::{Transport, whole};
+use crate::transport::{NoAnswer, Transport, whole};
 use crate::verdict::{Verdict, judge};
 
 /// How long an answer's head may take. Overloaded servers pace new streams, so this is generous.
@@ -237,7 +237,9 @@ impl Open {
             match timeout_at(self.heard + self.stall, self.body.frame()).await {
                 Err(_) => return Read::Ended(Disconnect::Stalled),
                 Ok(None) => return Read::Ended(Disconnect::Ended),
-                Ok(Some(Err(error))) => return Read::Ended(Disconnect::Network(error.to_string())),
+                Ok(Some(Err(error))) => {
+                    return Read::Ended(Disconnect::Network(NoAnswer::new(error).to_string()));
+                }
                 Ok(Some(Ok(frame))) => {
                     self.heard = Instant::now();
                     if let Ok(bytes) = frame.into_data() {

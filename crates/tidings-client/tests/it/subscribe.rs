@@ -180,7 +180,8 @@ async fn retry_after_is_the_floor_of_the_wait() {
 
 #[tokio::test]
 async fn silence_for_two_and_a_half_keep_alives_is_a_stall() {
-    let script = [Act::Hold(stream(HELLO)), Act::Send(stream(&event(6))), done()];
+    let hello = HELLO.replace("15000", "4000");
+    let script = [Act::Hold(stream(&hello)), Act::Send(stream(&event(6))), done()];
     let fake = Fake::start(script).await;
     let mut stream = open(&fake, From::Now);
     assert_eq!(word(&stream.next().await.unwrap().unwrap()), "hello k-5");
@@ -191,10 +192,20 @@ async fn silence_for_two_and_a_half_keep_alives_is_a_stall() {
     let silent = before.elapsed();
     tokio::time::resume();
     assert_eq!(word(&item), "Stalled");
-    assert!((37_400..=37_600).contains(&silent.as_millis()), "{silent:?}");
+    assert!((9_900..=10_100).contains(&silent.as_millis()), "{silent:?}");
     let (words, _) = words(&mut stream).await;
     assert_eq!(words, ["reconnected 1", "{\"n\":6}", "Ended"]);
     assert_eq!(fake.header("last-event-id"), ["-", "k-5", "k-6"]);
+}
+
+#[tokio::test]
+async fn what_the_stream_says_with_retry_is_the_floor_of_the_wait() {
+    let fake = Fake::start([Act::Send(stream(&format!("retry: 2317\n\n{HELLO}")))]).await;
+    let mut stream = Client::new(&fake.url).unwrap().subscribe(["c"]).open().unwrap();
+    assert_eq!(word(&stream.next().await.unwrap().unwrap()), "hello k-5");
+    let item = stream.next().await.unwrap().unwrap();
+    let Item::Disconnected { retry_in, .. } = item else { panic!("{item:?}") };
+    assert!((2_317..=2_817).contains(&retry_in.as_millis()), "{retry_in:?}");
 }
 
 #[tokio::test]
