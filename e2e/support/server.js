@@ -40,9 +40,10 @@ class Server {
   }
 
   async start() {
-    const flags = ['serve', '--listen', this.listen, '--data', this.data, ...FLAGS, ...this.args];
-    this.process = await spawnLogged(this.name, binary, flags);
-    this.url = await lineMatching(this.process, /\burl="?(http:\/\/[^\s"]+)/, START_MS);
+    const flags = this.args[0] === 'demo' ? this.args : ['serve', ...FLAGS, ...this.args];
+    this.process = await spawnLogged(this.name, binary, [...flags, '--listen', this.listen, '--data', this.data]);
+    // What `serve` logs and what `demo` prints.
+    this.url = await lineMatching(this.process, /\b(?:url=|open +)"?(http:\/\/[^\s"/]+)/, START_MS);
     // A restart comes back where the pages expect it.
     this.listen = new URL(this.url).host;
   }
