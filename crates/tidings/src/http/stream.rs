@@ -138,7 +138,7 @@ pub(crate) async fn open(hub: &Hub, parts: &Parts, request: StreamRequest) -> Re
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
     let Some(ticket) = hub.0.registry.admit(subscription) else {
-        return refuse(hub, parts, Code::StreamsTooMany);
+        return refuse(hub, parts, Code::Overloaded);
     };
     if let Some(handoff) = parts.extensions.get::<Handoff>() {
         let mut bytes = head_bytes(parts);
@@ -156,7 +156,11 @@ pub(crate) async fn open(hub: &Hub, parts: &Parts, request: StreamRequest) -> Re
 /// Overload and drain: an `EventSource` would never come back after an error, so it gets an empty stream.
 fn refuse(hub: &Hub, parts: &Parts, code: Code) -> Result<Response, Problem> {
     if is_event_source(&parts.headers) {
-        return Ok((head(parts), Body::from(hub.come_back(code == Code::Draining))).into_response());
+        let mut headers = head(parts);
+        if parts.version <= http::Version::HTTP_11 {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        return Ok((headers, Body::from(hub.come_back(code == Code::Draining))).into_response());
     }
     Err(Problem::new(code, "come back later"))
 }

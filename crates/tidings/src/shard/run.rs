@@ -329,9 +329,13 @@ impl Shard {
             // It had time to take what was pending.
             return self.remove(key);
         }
+        let retry_ms = Seed(conn.subscription().id).retry_ms(Retry::Stream);
+        let drain = crate::control::drain(spread_ms, retry_ms);
         if conn.is_free() {
-            let retry_ms = Seed(conn.subscription().id).retry_ms(Retry::Stream);
-            self.say(key, crate::control::drain(spread_ms, retry_ms));
+            self.say(key, drain);
+        } else {
+            // Behind the rest of a frame, it goes with it.
+            conn.pending = [&*conn.pending, &*drain].concat().into();
         }
         self.close(key);
         self.wheel.set(key, self.now_ms + LINGER_MS);

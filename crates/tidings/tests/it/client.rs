@@ -214,3 +214,10 @@ impl Stream {
         (id, events)
     }
 }
+
+impl Stream {
+    /// The connection, for what is not read as events.
+    pub fn into_source(self) -> Source {
+        self.source
+    }
+}
