@@ -36,6 +36,8 @@ pub struct Settings {
     pub keepalive: Duration,
     /// A reader that takes no byte for this long is closed; it resumes by its id. Default 5 min.
     pub stall: Duration,
+    /// How long a request's head may take, and how long a connection may wait for its next request. Default 30 s.
+    pub head_timeout: Duration,
     /// Frames kept in memory for readers that are slightly behind. Default 16 MiB.
     pub tail_bytes: usize,
     /// How long a graceful stop takes. Default 10 s.
@@ -62,6 +64,7 @@ impl Default for Settings {
             streams_per_second: 2_000,
             keepalive: Duration::from_secs(15),
             stall: Duration::from_secs(300),
+            head_timeout: Duration::from_secs(30),
             tail_bytes: 16 << 20,
             drain: Duration::from_secs(10),
             public_url: String::new(),
@@ -113,6 +116,8 @@ impl Settings {
         keepalive: Duration = keepalive;
         /// How long a reader may take no byte.
         stall: Duration = stall;
+        /// How long a request's head may take.
+        head_timeout: Duration = head_timeout;
         /// Frames kept in memory.
         tail_bytes: usize = tail_bytes;
         /// How long a graceful stop takes.

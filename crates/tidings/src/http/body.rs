@@ -78,3 +78,38 @@ pub(super) fn unsupported(found: &str, wanted: &str) -> Problem {
         format!("{found} is not supported: add the header `Content-Type: {wanted}`"),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use http_body::Frame;
+
+    use super::*;
+
+    /// A part, and then nothing, for ever.
+    struct Stuck(Option<Bytes>);
+
+    impl http_body::Body for Stuck {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            self.0.take().map_or(Poll::Pending, |part| Poll::Ready(Some(Ok(Frame::data(part)))))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_arrive_is_given_up() {
+        let stuck = Body::new(Stuck(Some(Bytes::from_static(b"{"))));
+        let problem = read(stuck, 10, Code::BodyTooLarge).await.unwrap_err();
+        assert_eq!(problem.code, Code::RequestTimeout);
+        let large = Body::new(Stuck(Some(Bytes::from_static(b"0123456789x"))));
+        assert_eq!(read(large, 10, Code::BodyTooLarge).await.unwrap_err().code, Code::BodyTooLarge);
+    }
+}

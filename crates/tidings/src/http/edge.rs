@@ -88,7 +88,8 @@ fn is_local_host(host: &str) -> bool {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
     };
-    matches!(name, "localhost" | "127.0.0.1" | "[::1]")
+    // Names of hosts are the same in any case.
+    matches!(&*name.to_ascii_lowercase(), "localhost" | "127.0.0.1" | "[::1]")
 }
 
 fn is_local_origin(origin: &HeaderValue) -> bool {

@@ -26,8 +26,6 @@ use tower::ServiceExt;
 use super::stream::{Handed, Handoff};
 use crate::Hub;
 
-/// How long a request's head may take, and how long a connection may wait for its next request.
-const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 /// What hyper may buffer of one HTTP/1 connection.
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Header fields of a request.
@@ -112,7 +110,7 @@ impl Server {
         }
         let mut closing = self.closing.clone();
         let served = async {
-            match tokio::time::timeout(HEAD_PATIENCE, is_http2(&socket)).await {
+            match tokio::time::timeout(self.hub.0.settings.head_timeout, is_http2(&socket)).await {
                 Ok(Ok(true)) => self.http2(socket).await,
                 Ok(Ok(false)) => self.http1(socket).await,
                 Ok(Err(_)) | Err(_) => {}
@@ -133,7 +131,7 @@ impl Server {
         });
         let mut connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_PATIENCE)
+            .header_read_timeout(self.hub.0.settings.head_timeout)
             .max_buf_size(BUFFER_BYTES)
             .max_headers(HEADERS_MAX)
             .serve_connection(TokioIo::new(socket), service);

@@ -1,1 +1,191 @@
-//! Later.
+//! The edge: hosts, origins, methods, paths.
+
+use serde_json::Value;
+
+use crate::client::Stream;
+use crate::http::request;
+use crate::server::{Engine, Server};
+
+on_each_engine! {
+    every_answer_to_an_allowed_origin_can_be_read_there,
+    a_foreign_origin_is_refused,
+    a_foreign_host_is_misdirected,
+    a_preflight_is_answered_without_anything_else,
+    unknown_paths_and_wrong_methods_are_problems,
+    answers_are_never_stored,
+}
+
+const ORIGIN: &str = "http://localhost:5173";
+
+async fn every_answer_to_an_allowed_origin_can_be_read_there(engine: Engine) {
+    let server = Server::start(engine).await;
+    let json = ("content-type", "application/json");
+    let cases = [
+        ("GET", "/events?channel=a%20b", "", 400),
+        ("GET", "/v1/channels?channel=a", "", 200),
+        ("GET", "/v1/history?channel=a&limit=x", "", 400),
+        ("GET", "/nothing", "", 404),
+        ("PUT", "/v1/publish", "", 405),
+        ("POST", "/v1/publish", "{", 400),
+        ("POST", "/v1/publish", r#"{"channel":"job:1","data":1}"#, 403),
+        ("POST", "/v1/publish", r#"{"channel":"a","data":1}"#, 201),
+        ("GET", "/v1/jobs/nothing", "", 404),
+        ("DELETE", "/v1/connections/c", "", 404),
+        ("GET", "/metrics", "", 200),
+        ("HEAD", "/events?channel=a", "", 200),
+    ];
+    for origin in [ORIGIN, "https://127.0.0.1", "http://[::1]:8080"] {
+        for (method, target, body, status) in cases {
+            let headers = [("origin", origin), json];
+            let answer = request(server.addr, method, target, &headers, body.as_bytes()).await;
+            assert_eq!(answer.status, status, "{method} {target}");
+            assert_eq!(answer.header("access-control-allow-origin"), Some(origin), "{method} {target}");
+            assert_eq!(answer.header("access-control-allow-credentials"), Some("true"));
+            let exposed = Some("Retry-After, ETag, Content-Disposition");
+            assert_eq!(answer.header("access-control-expose-headers"), exposed);
+            assert_eq!(answer.header("vary"), Some("origin, cookie, authorization"));
+        }
+        let socket = tokio::net::TcpStream::connect(server.addr).await.unwrap();
+        let text = crate::http::head(server.addr, "GET", "/events?channel=a", &[("origin", origin)]);
+        let mut socket = socket;
+        tokio::io::AsyncWriteExt::write_all(&mut socket, text.as_bytes()).await.unwrap();
+        let stream = Stream::answered(socket, "").await;
+        assert_eq!(stream.head.header("access-control-allow-origin"), Some(origin));
+        assert_eq!(stream.head.header("access-control-allow-credentials"), Some("true"));
+    }
+    let answer = server.get("/v1/channels?channel=a").await;
+    assert_eq!(answer.header("access-control-allow-origin"), None);
+    assert_eq!(answer.header("vary"), Some("origin, cookie, authorization"));
+}
+
+async fn a_foreign_origin_is_refused(engine: Engine) {
+    let server = Server::start(engine).await;
+    for origin in
+        ["https://evil.example", "null", "http://localhost.evil.example", "file://", "http://localhost@x"]
+    {
+        for (method, target) in [
+            ("GET", "/events?channel=a"),
+            ("POST", "/v1/publish"),
+            ("OPTIONS", "/v1/publish"),
+            ("GET", "/nothing"),
+        ] {
+            let headers =
+                [("origin", origin), ("accept", "text/event-stream"), ("content-type", "application/json")];
+            let answer =
+                request(server.addr, method, target, &headers, b"{\"channel\":\"a\",\"data\":1}").await;
+            answer.is_problem(403, "origin_not_allowed");
+            assert_eq!(answer.header("access-control-allow-origin"), None);
+        }
+    }
+    let shown = server.get("/v1/channels?channel=a").await.json();
+    assert_eq!(shown["head"], Value::Null, "nothing was published");
+}
+
+async fn a_foreign_host_is_misdirected(engine: Engine) {
+    let server = Server::start(engine).await;
+    for host in
+        ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "", "10.0.0.1", "localhost:x"]
+    {
+        let answer = request(server.addr, "GET", "/events?channel=a", &[("host", host)], b"").await;
+        answer.is_problem(421, "misdirected");
+    }
+    let two = [("host", "localhost"), ("host", "evil.example")];
+    let answer = request(server.addr, "GET", "/healthz", &two, b"").await;
+    assert!(matches!(answer.status, 400 | 421));
+    let absolute = request(server.addr, "GET", "http://evil.example/healthz", &[], b"").await;
+    absolute.is_problem(421, "misdirected");
+    for host in ["localhost", "LOCALHOST:4080", "127.0.0.1:1", "[::1]:80"] {
+        assert_eq!(
+            request(server.addr, "GET", "/healthz", &[("host", host)], b"").await.status,
+            200,
+            "{host}"
+        );
+    }
+}
+
+async fn a_preflight_is_answered_without_anything_else(engine: Engine) {
+    let server = Server::start(engine).await;
+    for target in ["/v1/publish", "/events", "/v1/jobs/1/progress", "/nothing"] {
+        let headers = [("origin", ORIGIN), ("access-control-request-method", "POST")];
+        let answer = request(server.addr, "OPTIONS", target, &headers, b"").await;
+        assert_eq!((answer.status, answer.body.len()), (204, 0));
+        let expected = [
+            ("access-control-allow-origin", ORIGIN),
+            ("access-control-allow-credentials", "true"),
+            ("access-control-allow-headers", "Authorization, Content-Type, Idempotency-Key, Last-Event-ID"),
+            ("access-control-max-age", "600"),
+            ("cache-control", "no-store"),
+        ];
+        for (name, value) in expected {
+            assert_eq!(answer.header(name), Some(value), "{name} of {target}");
+        }
+        for method in ["GET", "POST", "PUT", "DELETE"] {
+            assert!(answer.header("access-control-allow-methods").unwrap().contains(method));
+        }
+    }
+    assert_eq!(request(server.addr, "OPTIONS", "/events", &[], b"").await.status, 204);
+}
+
+async fn unknown_paths_and_wrong_methods_are_problems(engine: Engine) {
+    let server = Server::start(engine).await;
+    for path in
+        ["/", "/v1", "/v1/", "/events/", "/event", "/v2/publish", "/v1/connections/a/b", "/%00", "//events"]
+    {
+        server.get(path).await.is_problem(404, "not_found");
+    }
+    let cases = [
+        ("POST", "/events", "GET,HEAD"),
+        ("PUT", "/v1/events", "GET,HEAD"),
+        ("GET", "/v1/publish", "POST"),
+        ("POST", "/v1/channels", "GET,HEAD,DELETE"),
+        ("PATCH", "/v1/history", "GET,HEAD"),
+        ("GET", "/v1/connections/c", "DELETE"),
+        ("DELETE", "/healthz", "GET,HEAD"),
+        ("TRACE", "/metrics", "GET,HEAD"),
+    ];
+    for (method, path, allowed) in cases {
+        let answer = request(server.addr, method, path, &[], b"").await;
+        answer.is_problem(405, "method_not_allowed");
+        let sorted = |text: &str| {
+            let mut methods: Vec<String> = text.split(',').map(|m| m.trim().to_owned()).collect();
+            methods.sort();
+            methods
+        };
+        let allow = answer.header("allow").unwrap_or_else(|| panic!("no Allow for {method} {path}"));
+        assert_eq!(sorted(allow), sorted(allowed), "{method} {path}");
+    }
+}
+
+async fn answers_are_never_stored(engine: Engine) {
+    let server = Server::start(engine).await;
+    for target in [
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/v1/connections",
+        "/v1/channels?channel=a",
+        "/v1/history?channel=a",
+    ] {
+        assert_eq!(server.get(target).await.header("cache-control"), Some("no-store"), "{target}");
+    }
+    assert_eq!(server.delete("/v1/channels?channel=a").await.header("cache-control"), Some("no-store"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_embedded_hub_leaves_hosts_and_origins_to_its_application() {
+    let server = Server::start_with(Engine::Memory, |s| s.dev(false)).await;
+    let headers = [("host", "app.example"), ("origin", "https://app.example")];
+    let answer = request(server.addr, "GET", "/v1/channels?channel=a", &headers, b"").await;
+    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn further_paths_of_the_stream_are_served() {
+    let server = Server::start_with(Engine::Memory, |s| s.events_paths(vec!["/api/events".into()])).await;
+    for path in ["/api/events", "/v1/events"] {
+        let mut socket = tokio::net::TcpStream::connect(server.addr).await.unwrap();
+        let text = crate::http::head(server.addr, "GET", &format!("{path}?channel=a"), &[]);
+        tokio::io::AsyncWriteExt::write_all(&mut socket, text.as_bytes()).await.unwrap();
+        Stream::answered(socket, "").await.hello().await;
+    }
+}

@@ -72,12 +72,17 @@ impl Server {
     }
 
     /// Stops, and starts again on the same folder and another port.
-    pub async fn restart(mut self) -> Self {
+    pub async fn restart(self) -> Self {
+        self.restart_with(|settings| settings).await
+    }
+
+    /// The same with other settings.
+    pub async fn restart_with(mut self, change: impl FnOnce(Settings) -> Settings) -> Self {
         self.begin_stop();
         self.stopped().await;
         let hub = self.hub.clone();
         tokio::task::spawn_blocking(move || hub.close()).await.unwrap().unwrap();
-        let (settings, folder) = (self.settings.clone(), self.folder.take());
+        let (settings, folder) = (change(self.settings.clone()), self.folder.take());
         drop(self);
         Self::run(settings, folder).await
     }
