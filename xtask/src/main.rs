@@ -18,6 +18,8 @@ mod checker;
 
 mod torture;
 
+mod bench;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -27,8 +29,9 @@ fn main() -> ExitCode {
     let result = match command.as_str() {
         "test" => test::run(&rest),
         "torture" => torture::run(&rest),
+        "bench" => bench::run(&rest),
         _ => Err(anyhow::anyhow!(
-            "usage: cargo xtask test [--list] [STEP…] | torture [--minutes M] [--seconds S] [--seed N]"
+            "usage: cargo xtask test [--list] [STEP…] | torture [--minutes M] [--seconds S] [--seed N] | bench [SCENARIO…]"
         )),
     };
     result.unwrap_or_else(|error| {

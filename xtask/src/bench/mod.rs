@@ -1,0 +1,231 @@
+//! `cargo xtask bench`: one table, with a bare `send()` loop as the floor in the same interleaved run.
+//!
+//! Owns: which scenarios run, in which order, and what a row shows. Does not know: how load is made (`bench/load`).
+//! Flow: release build → floor and server side by side on core 0 → load on core 1, in turns → medians and ratios.
+
+mod peer;
+mod rows;
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use self::peer::{Kind, Peer};
+use self::rows::{Table, figure, median};
+
+/// Turns of each scenario that is compared with the floor.
+const ROUNDS: usize = 3;
+
+type Scenario = (&'static str, fn(&mut Table) -> Result<()>);
+
+/// The scenarios by name, in the order of the table.
+const SCENARIOS: [Scenario; 7] = [
+    ("fanout", fanout),
+    ("overload", overload),
+    ("many", many),
+    ("idle", idle),
+    ("publish", publish),
+    ("resume", resume),
+    ("stalled", stalled),
+];
+
+/// Runs all scenarios, or those that are named.
+pub(crate) fn run(wanted: &[String]) -> Result<ExitCode> {
+    let known = |name: &String| SCENARIOS.iter().any(|(known, _)| known == name);
+    if let Some(unknown) = wanted.iter().find(|name| !known(name)) {
+        let names: Vec<&str> = SCENARIOS.iter().map(|(name, _)| *name).collect();
+        bail!("{unknown} is no scenario; there are: {}", names.join(" "));
+    }
+    let built = Command::new("cargo")
+        .args(["build", "--release", "--package", "tidings-server", "--package", "tidings-load"])
+        .status()
+        .context("cargo cannot be run")?;
+    ensure!(built.success(), "the release build failed");
+    let mut table = Table::default();
+    for (name, scenario) in SCENARIOS {
+        if wanted.is_empty() || wanted.iter().any(|w| w == name) {
+            println!("==> {name}");
+            scenario(&mut table)?;
+        }
+    }
+    table.print();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One event to all: CPU per delivery and the time to the last subscriber, one publish at a time.
+fn fanout(table: &mut Table) -> Result<()> {
+    for count in ["1000", "10000"] {
+        let args = ["fanout", "--subscribers", count, "--seconds", "6"];
+        compare(table, &format!("fan-out, {count} subscribers"), &args, &[])?;
+    }
+    Ok(())
+}
+
+/// More than one send per event can carry: 40 events a second to 10,000.
+fn overload(table: &mut Table) -> Result<()> {
+    let peer = Peer::start(Kind::Tidings, &[])?;
+    let args = ["fanout", "--subscribers", "10000", "--rate", "40", "--seconds", "15", "--warmup", "2"];
+    let result = peer.load(&args)?;
+    let offered = 400_000.0;
+    let delivered = figure(&result, "/deliveries_per_s")?;
+    table.row(
+        "400,000/s offered, 10,000 subscribers",
+        "delivered",
+        format!("{:.1} %", 100.0 * delivered / offered),
+    );
+    table.row("", "p99 to the last subscriber", ms(figure(&result, "/last_subscriber_us/p99")?));
+    table.row("", "CPU per delivery", us(figure(&result, "/cpu/process_s_per_million")?));
+    no_faults(&result)
+}
+
+/// 1,000 channels with 10 subscribers each, published over HTTP on both sides.
+fn many(table: &mut Table) -> Result<()> {
+    let args = [
+        "fanout",
+        "--subscribers",
+        "10000",
+        "--channels",
+        "1000",
+        "--publishers",
+        "64",
+        "--open",
+        "64",
+        "--seconds",
+        "6",
+    ];
+    compare(table, "1,000 channels × 10, HTTP publishes", &args, &[])
+}
+
+/// Quiet connections.
+fn idle(table: &mut Table) -> Result<()> {
+    for kind in [Kind::Floor, Kind::Tidings] {
+        let peer = Peer::start(kind, &[])?;
+        let result = peer.load(&["idle", "--subscribers", "10000"])?;
+        let bytes = figure(&result, "/rss_bytes_per_connection")?;
+        table.row(
+            "10,000 idle connections",
+            &format!("user memory each, {}", kind.name()),
+            format!("{bytes:.0} B"),
+        );
+    }
+    Ok(())
+}
+
+/// Durable publishes: every answer stands for an fsync.
+fn publish(table: &mut Table) -> Result<()> {
+    let shapes = [
+        ("1 connection", "1", "1"),
+        ("64 connections", "64", "1"),
+        ("16 connections, batches of 1,000", "16", "1000"),
+    ];
+    for (name, publishers, batch) in shapes {
+        let peer = Peer::start(Kind::Tidings, &[])?;
+        let args =
+            ["publish", "--publishers", publishers, "--batch", batch, "--channels", "64", "--seconds", "6"];
+        let result = peer.load_unpinned(&args)?;
+        let rate = figure(&result, "/events_per_s")?;
+        table.row(&format!("durable publishes, {name}"), "events per second", format!("{rate:.0}"));
+        table.row("", "answer p50 / p99", spread(&result, "/request_us")?);
+    }
+    Ok(())
+}
+
+/// Coming back: from any depth of a million events, and a thousand at once.
+fn resume(table: &mut Table) -> Result<()> {
+    let keep = ["--retain-events", "2000000", "--retain-channel-mib", "4096"];
+    let peer = Peer::start(Kind::Tidings, &keep)?;
+    let result = peer.load(&["resume", "--events", "1000000", "--channels", "10", "--replay"])?;
+    table.row(
+        "1,000,000 events, first event",
+        "without a position, p50 / p99",
+        spread(&result, "/without_position_us")?,
+    );
+    let depths = result.pointer("/depths").and_then(|d| d.as_array()).context("no depths")?;
+    for depth in depths {
+        let name = format!("{} behind, p50 / p99", figure(depth, "/depth")?);
+        table.row("", &name, spread(depth, "/first_event_us")?);
+    }
+    if let Ok(rate) = figure(&result, "/replay/events_per_s") {
+        table.row("replay on one connection", "events per second", format!("{rate:.0}"));
+        let growth = figure(&result, "/replay/rss_growth_bytes")? / 1_048_576.0;
+        table.row("", "memory grew by", format!("{growth:.1} MiB"));
+    }
+    drop(peer);
+    let peer = Peer::start(Kind::Tidings, &["--retain-events", "100000"])?;
+    let storm = peer.load(&["storm", "--clients", "1000", "--owed", "100"])?;
+    table.row(
+        "1,000 clients come back, owed 100 each",
+        "all served within",
+        format!("{:.3} s", figure(&storm, "/all_s")?),
+    );
+    no_faults(&storm)
+}
+
+/// A hundred readers that read nothing while 100 MB is published for each.
+fn stalled(table: &mut Table) -> Result<()> {
+    let keep = ["--retain-events", "1000000", "--retain-channel-mib", "1024"];
+    let peer = Peer::start(Kind::Tidings, &keep)?;
+    let result = peer.load(&["stalled"])?;
+    table.row(
+        "100 stalled readers, 100 MB each",
+        "others' p99, with / without",
+        format!("{:.2}", figure(&result, "/p99_ratio")?),
+    );
+    table.row("", "kernel memory", result.pointer("/kernel").context("no kernel figures")?.to_string());
+    table.row("", "everything was read after", format!("{:.1} s", figure(&result, "/caught_up_s")?));
+    no_faults(&result)
+}
+
+/// Floor and server in turns, in the same run: the ratio survives a machine whose speed drifts.
+fn compare(table: &mut Table, name: &str, args: &[&str], flags: &[&str]) -> Result<()> {
+    let floor = Peer::start(Kind::Floor, &[])?;
+    let server = Peer::start(Kind::Tidings, flags)?;
+    let (mut floors, mut ours) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        let prefix = format!("r{round}");
+        let args: Vec<&str> = args.iter().copied().chain(["--prefix", &prefix]).collect();
+        let bare = floor.load(&args)?;
+        let result = server.load(&args)?;
+        no_faults(&result)?;
+        floors.push(bare);
+        ours.push(result);
+    }
+    let cost = |of: &[serde_json::Value]| median(of, "/cpu/process_s_per_million");
+    let (bare, own) = (cost(&floors)?, cost(&ours)?);
+    table.row(name, "CPU per delivery, floor", us(bare));
+    table.row("", "CPU per delivery, tidings", us(own));
+    table.row("", "floor ÷ tidings", format!("{:.2}", bare / own));
+    table.row(
+        "",
+        "deliveries per second, floor / tidings",
+        format!("{:.0} / {:.0}", median(&floors, "/deliveries_per_s")?, median(&ours, "/deliveries_per_s")?),
+    );
+    let last = |of: &[serde_json::Value], which: &str| median(of, &format!("/last_subscriber_us/{which}"));
+    table.row(
+        "",
+        "last subscriber p50 / p99",
+        format!("{} / {}", ms(last(&ours, "p50")?), ms(last(&ours, "p99")?)),
+    );
+    Ok(())
+}
+
+/// A figure of a run that lost or repeated something is no figure.
+fn no_faults(result: &serde_json::Value) -> Result<()> {
+    for fault in ["/faults/lost", "/faults/repeated"] {
+        ensure!(figure(result, fault)? == 0.0, "{fault} is not 0: {result}");
+    }
+    Ok(())
+}
+
+fn spread(result: &serde_json::Value, at: &str) -> Result<String> {
+    let part = |which: &str| figure(result, &format!("{at}/{which}"));
+    Ok(format!("{} / {}", ms(part("p50")?), ms(part("p99")?)))
+}
+
+fn ms(us: f64) -> String {
+    format!("{:.2} ms", us / 1_000.0)
+}
+
+fn us(us: f64) -> String {
+    format!("{us:.2} µs")
+}
