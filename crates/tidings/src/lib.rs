@@ -39,3 +39,8 @@ pub use publish::{Publication, PublishError, Published};
 pub use settings::Settings;
 pub use tidings_core as core;
 pub use writer::CommitError;
+
+/// The examples of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
