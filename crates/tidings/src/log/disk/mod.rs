@@ -23,6 +23,7 @@ mod scan;
 mod segment;
 mod state;
 mod times;
+pub mod tools;
 mod writer;
 
 #[cfg(test)]

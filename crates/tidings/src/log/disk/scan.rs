@@ -63,7 +63,11 @@ pub(super) enum Rest {
 
 /// The valid frames at the front of a segment's bytes.
 pub(super) fn frames(bytes: &[u8], salt: u32) -> impl Iterator<Item = Frame<'_>> {
-    let mut offset = SEGMENT_HEADER;
+    frames_from(bytes, SEGMENT_HEADER, salt)
+}
+
+/// The valid frames from `offset` on.
+pub(super) fn frames_from(bytes: &[u8], mut offset: usize, salt: u32) -> impl Iterator<Item = Frame<'_>> {
     std::iter::from_fn(move || {
         let frame = Frame::at(bytes, offset, salt)?;
         offset = frame.end();

@@ -1,0 +1,259 @@
+//! Looking at a log without opening it: for `tidings log verify | dump | export`.
+//!
+//! Owns: reading every frame of every segment, past damage too. Does not know: what is retained.
+//! Flow: in ← a folder, which may be damaged or in use · out → problems, lines for people, lines of JSON.
+//!
+//! Nothing is written and no lock is taken, so a log that is in use may show its newest commit as incomplete.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use tidings_core::{Epochs, Seq};
+
+use super::format::{BadStart, Kind, RawRecord, SEGMENT_HEADER, SegmentHeader, len64};
+use super::io::{Access, Disk, read_exact, read_file};
+use super::scan::{self, Frame, Rest};
+use super::segment::{segment_first, segment_name};
+use super::{checkpoint, epochs};
+
+/// A place that is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Which file.
+    pub file: String,
+    /// Where in it.
+    pub offset: u64,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: offset {}: {}", self.file, self.offset, self.what)
+    }
+}
+
+/// What a look at every frame found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// Segments that could be read.
+    pub segments: u64,
+    /// Whole frames.
+    pub frames: u64,
+    /// Events in them, those that retention has let go included.
+    pub events: u64,
+    /// The newest sequence.
+    pub head: Seq,
+    /// What is wrong, in the order of the log.
+    pub problems: Vec<Problem>,
+}
+
+/// Checks every byte that was ever written.
+///
+/// # Errors
+/// Those of the medium.
+pub fn verify(disk: &dyn Disk) -> io::Result<Report> {
+    let mut report = Report::default();
+    walk(disk, &mut report, &mut |_, _, _| Ok(()))?;
+    Ok(report)
+}
+
+/// Writes a line for every frame and every record.
+///
+/// # Errors
+/// Those of the medium and of `out`.
+pub fn dump(disk: &dyn Disk, out: &mut dyn Write) -> io::Result<Report> {
+    let mut report = Report::default();
+    let mut last = None;
+    walk(disk, &mut report, &mut |name, frame, (offset, record)| {
+        if last != Some((name.to_owned(), frame.offset)) {
+            let header = frame.header;
+            writeln!(out, "{name} {} commit of run {}: {} events", frame.offset, header.epoch, header.count)?;
+            last = Some((name.to_owned(), frame.offset));
+        }
+        let RawRecord { kind, seq, prev, time_ms, channel, len, .. } = record;
+        match kind {
+            Kind::Event => {
+                writeln!(out, "{name} {offset} {seq} prev {prev} {channel} time {time_ms} {len} bytes")
+            }
+            Kind::Deleted => writeln!(out, "{name} {offset} channel {channel} deleted up to {seq}"),
+            Kind::LogFloor => writeln!(out, "{name} {offset} everything up to {seq} is gone"),
+            Kind::Forgotten => {
+                writeln!(out, "{name} {offset} channel {channel} forgotten, its head was {seq}")
+            }
+        }
+    })?;
+    report.problems.iter().try_for_each(|problem| writeln!(out, "PROBLEM {problem}"))?;
+    Ok(report)
+}
+
+/// Writes every event as a line of JSON: `id`, `channel`, `event`, `time` and `data` or `text`.
+///
+/// # Errors
+/// Those of the medium and of `out`.
+pub fn export(disk: &dyn Disk, out: &mut dyn Write) -> io::Result<Report> {
+    let mut report = Report::default();
+    walk(disk, &mut report, &mut |_, frame, (_, record)| {
+        if record.kind == Kind::Event {
+            serde_json::to_writer(&mut *out, &exported(frame, record))?;
+            out.write_all(b"\n")?;
+        }
+        Ok(())
+    })?;
+    Ok(report)
+}
+
+fn exported(frame: &Frame<'_>, record: &RawRecord<'_>) -> serde_json::Value {
+    let body = String::from_utf8_lossy(record.body);
+    let field = |prefix: &'static str| body.lines().filter_map(move |line| line.strip_prefix(prefix));
+    let data = field("data: ").collect::<Vec<_>>().join("\n");
+    let mut line = serde_json::json!({
+        "id": format!("{}-{}", frame.header.epoch, record.seq),
+        "channel": record.channel,
+        "event": field("event: ").next().unwrap_or("message"),
+        "time": record.time_ms,
+    });
+    let parsed = if record.flags.is_text { None } else { serde_json::from_str(&data).ok() };
+    match parsed {
+        Some(json) => line["data"] = json,
+        None => line["text"] = data.into(),
+    }
+    if !record.key.is_empty() {
+        line["key"] = record.key.into();
+    }
+    if record.flags.is_final {
+        line["final"] = true.into();
+    }
+    line
+}
+
+type Visit<'v> = dyn FnMut(&str, &Frame<'_>, (usize, &RawRecord<'_>)) -> io::Result<()> + 'v;
+
+/// Goes through all segments in order, and on behind what is damaged.
+fn walk(disk: &dyn Disk, report: &mut Report, visit: &mut Visit<'_>) -> io::Result<()> {
+    let epochs = whole_files(disk, report)?;
+    let mut firsts: Vec<Seq> = disk.list()?.iter().filter_map(|name| segment_first(name)).collect();
+    firsts.sort_unstable();
+    for (index, &first) in firsts.iter().enumerate() {
+        let name = segment_name(first);
+        let file = disk.open(&name, Access::Read)?;
+        let len = usize::try_from(file.len()?).map_err(io::Error::other)?;
+        let bytes = read_exact(&*file, 0, len)?;
+        let header = match SegmentHeader::decode(&bytes) {
+            Ok(header) => header,
+            Err(bad) => {
+                report.problem(&name, 0, &start_text(&bad));
+                continue;
+            }
+        };
+        report.segments += 1;
+        let mut offset = SEGMENT_HEADER;
+        loop {
+            for frame in scan::frames_from(&bytes, offset, header.salt) {
+                offset = frame.end();
+                report.take_frame(&name, &frame, header.covers.is_none(), epochs.as_ref(), visit)?;
+            }
+            match scan::rest(&bytes, offset, header.salt) {
+                Rest::Zero => break,
+                Rest::Torn(_) if index + 1 == firsts.len() => {
+                    report.problem(&name, offset, "an incomplete commit; the next start cuts it");
+                    break;
+                }
+                Rest::Torn(_) => {
+                    report.problem(&name, offset, "expected a frame, as a later segment follows");
+                    break;
+                }
+                Rest::Damaged(next) => {
+                    report.problem(
+                        &name,
+                        offset,
+                        &format!("expected a frame, as one follows at offset {next}"),
+                    );
+                    offset = next;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Checks the files that are whole or nothing.
+fn whole_files(disk: &dyn Disk, report: &mut Report) -> io::Result<Option<Epochs>> {
+    let epochs = match epochs::read(disk)? {
+        Some(Ok(epochs)) => Some(epochs),
+        Some(Err(bad)) => {
+            report.problem(epochs::NAME, 0, &start_text(&bad));
+            None
+        }
+        None => {
+            report.problem(epochs::NAME, 0, "the file is missing");
+            None
+        }
+    };
+    if let Some(Err(bad)) = checkpoint::read(disk)? {
+        report.problem(checkpoint::NAME, 0, &start_text(&bad));
+    }
+    // An index is made again if it is damaged; only whether it can be read is of interest.
+    for name in disk.list()?.iter().filter(|name| name.ends_with(".idx")) {
+        if let Err(error) = read_file(disk, name) {
+            report.problem(name, 0, &error.to_string());
+        }
+    }
+    Ok(epochs)
+}
+
+fn start_text(bad: &BadStart) -> String {
+    match bad {
+        BadStart::Damaged => "it is not a whole file of a tidings log".to_owned(),
+        BadStart::Version(found) => {
+            format!("it has format version {found}, which is newer than this tidings")
+        }
+    }
+}
+
+impl Report {
+    fn problem(&mut self, file: &str, offset: usize, what: &str) {
+        self.problems.push(Problem { file: file.to_owned(), offset: len64(offset), what: what.to_owned() });
+    }
+
+    fn take_frame(
+        &mut self,
+        name: &str,
+        frame: &Frame<'_>,
+        is_whole: bool,
+        epochs: Option<&Epochs>,
+        visit: &mut Visit<'_>,
+    ) -> io::Result<()> {
+        self.frames += 1;
+        let header = frame.header;
+        let listed = epochs.filter(|e| e.list().first().is_some_and(|&(_, oldest)| oldest <= header.first));
+        if is_whole && header.count > 0 && listed.is_some_and(|e| e.id(header.first).epoch != header.epoch) {
+            let what = format!("its run {} is not the one in the file epochs", header.epoch);
+            self.problem(name, frame.offset, &what);
+        }
+        if is_whole
+            && self.head > Seq::ZERO
+            && header.first != self.head.next()
+            && header.first > self.head.next()
+        {
+            let what = format!("sequences {} to {} are missing before it", self.head.next(), header.first);
+            self.problem(name, frame.offset, &what);
+        }
+        for record in frame.records() {
+            let Some((offset, record)) = record else {
+                self.problem(name, frame.offset, "a record is not readable");
+                break;
+            };
+            if record.kind == Kind::Event {
+                self.events += 1;
+                self.head = self.head.max(record.seq);
+            }
+            visit(name, frame, (offset, &record))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

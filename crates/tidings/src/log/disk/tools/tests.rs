@@ -1,0 +1,54 @@
+use std::sync::Arc;
+
+use super::super::io::sim::SimDisk;
+use super::super::tests::{append, channel};
+use super::super::{DiskLog, Options};
+use super::{dump, export, verify};
+use crate::log::Log;
+
+fn store() -> SimDisk {
+    let disk = SimDisk::new();
+    let options = Options::default().segment_bytes(4 << 10).reserve_bytes(0).disk(Arc::new(disk.clone()));
+    let log = DiskLog::open("", options).unwrap();
+    for n in 0..100 {
+        append(&log, "a", &format!("event: step\nchannel: a\ntime: 1\ndata: {{\"n\":{n}}}\n"));
+    }
+    log.delete(&channel("a")).unwrap();
+    log.close().unwrap();
+    disk
+}
+
+#[test]
+fn a_whole_log_has_no_problems_and_every_event_is_shown() {
+    let disk = store();
+    let report = verify(&disk).unwrap();
+    assert_eq!((report.problems.as_slice(), report.events, report.head.0), (&[][..], 100, 100));
+    assert!(report.segments > 2 && report.frames == 101, "{report:?}");
+    let mut text = Vec::new();
+    dump(&disk, &mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains(" 42 prev 41 a time 1 ") && text.contains("channel a deleted up to 100"), "{text}");
+    let mut lines = Vec::new();
+    export(&disk, &mut lines).unwrap();
+    let lines: Vec<serde_json::Value> =
+        String::from_utf8(lines).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 100);
+    assert_eq!((&lines[41]["event"], &lines[41]["data"]["n"]), (&"step".into(), &41.into()));
+    assert!(lines[41]["id"].as_str().unwrap().ends_with("-42"));
+}
+
+#[test]
+fn every_damaged_place_is_named_and_what_is_behind_it_is_still_shown() {
+    let disk = store();
+    let names: Vec<String> = disk.contents().into_keys().filter(|name| name.ends_with(".seg")).collect();
+    disk.damage(&names[0], 700, |bytes| bytes[0] ^= 1);
+    disk.damage(&names[1], 900, |bytes| bytes[0] ^= 1);
+    disk.damage("epochs", 30, |bytes| bytes[0] ^= 1);
+    let report = verify(&disk).unwrap();
+    let files: Vec<&str> = report.problems.iter().map(|problem| problem.file.as_str()).collect();
+    assert!(files.contains(&names[0].as_str()) && files.contains(&names[1].as_str()), "{files:?}");
+    assert!(files.contains(&"epochs"), "{files:?}");
+    assert_eq!(report.events, 98);
+    let first = report.problems.iter().find(|problem| problem.file == names[0]).unwrap();
+    assert!((500..=700).contains(&first.offset), "{first}");
+}
