@@ -8,6 +8,9 @@ use std::net::{SocketAddr, TcpListener};
 use anyhow::{Context, Result, bail};
 use listenfd::ListenFd;
 
+/// Connections that wait to be accepted: the kernel's own default. Beyond, a reconnecting client loses a whole second.
+const BACKLOG: i32 = 4_096;
+
 /// Takes the inherited socket if there is one, else binds the address.
 pub(crate) fn listener(address: SocketAddr) -> Result<tokio::net::TcpListener> {
     let listener = match inherited()? {
@@ -36,10 +39,31 @@ fn inherited() -> Result<Option<TcpListener>> {
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).map_err(|error| match error.kind() {
+    let listener = TcpListener::bind(address).map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => {
             anyhow::anyhow!("{address} is taken by another program: stop it, or choose another with --listen")
         }
         _ => anyhow::Error::new(error).context(format!("cannot listen on {address}")),
-    })
+    })?;
+    // The standard library has just said 128; a listening socket takes another number.
+    rustix::net::listen(&listener, BACKLOG).with_context(|| format!("cannot listen on {address}"))?;
+    Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_burst_of_connections_waits_to_be_accepted_and_is_not_refused() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        // Nobody accepts. One that does not fit the queue is tried again by the kernel after a second.
+        let connect = |_| TcpStream::connect_timeout(&address, Duration::from_millis(900)).unwrap();
+        let waiting: Vec<TcpStream> = (0..300).map(connect).collect();
+        assert_eq!(waiting.len(), 300);
+    }
 }
