@@ -108,24 +108,23 @@ fn exported(frame: &Frame<'_>, record: &RawRecord<'_>) -> serde_json::Value {
     let body = String::from_utf8_lossy(record.body);
     let field = |prefix: &'static str| body.lines().filter_map(move |line| line.strip_prefix(prefix));
     let data = field("data: ").collect::<Vec<_>>().join("\n");
-    let mut line = serde_json::json!({
-        "id": format!("{}-{}", frame.header.epoch, record.seq),
-        "channel": record.channel,
-        "event": field("event: ").next().unwrap_or("message"),
-        "time": record.time_ms,
-    });
-    let parsed = if record.flags.is_text { None } else { serde_json::from_str(&data).ok() };
-    match parsed {
-        Some(json) => line["data"] = json,
-        None => line["text"] = data.into(),
+    let mut line = serde_json::Map::new();
+    let mut put = |name: &str, value: serde_json::Value| drop(line.insert(name.to_owned(), value));
+    put("id", format!("{}-{}", frame.header.epoch, record.seq).into());
+    put("channel", record.channel.into());
+    put("event", field("event: ").next().unwrap_or("message").into());
+    put("time", record.time_ms.into());
+    match if record.flags.is_text { None } else { serde_json::from_str(&data).ok() } {
+        Some(json) => put("data", json),
+        None => put("text", data.into()),
     }
     if !record.key.is_empty() {
-        line["key"] = record.key.into();
+        put("key", record.key.into());
     }
     if record.flags.is_final {
-        line["final"] = true.into();
+        put("final", true.into());
     }
-    line
+    serde_json::Value::Object(line)
 }
 
 type Visit<'v> = dyn FnMut(&str, &Frame<'_>, (usize, &RawRecord<'_>)) -> io::Result<()> + 'v;
