@@ -19,15 +19,20 @@ export const binary = process.env.TIDINGS_BIN ?? join(root, 'target', 'debug', '
 const START_MS = 20_000;
 const STOP_MS = 20_000;
 
+/** What `serve` logs and what `demo` prints. */
+const SERVING = /\b(?:url=|open +)"?(http:\/\/[^\s"/]+)/;
+
+const HOLDER = fileURLToPath(new URL('holder.py', import.meta.url));
+
 /** Small files and a quick drain: a test starts many servers. */
 const FLAGS = ['--dev', '--segment-mib', '1', '--disk-reserve-mib', '16', '--drain-s', '1', '--shards', '1'];
 
 /** Starts a server; it and its data are gone when test `t` ends. */
-export async function startServer(t, { args = [], listen = '127.0.0.1:0' } = {}) {
+export async function startServer(t, { args = [], held = false } = {}) {
   const folder = await mkdtemp(join(tmpdir(), 'tidings-e2e-'));
-  const server = new Server(t.name, join(folder, 'data'), args, listen);
+  const server = new (held ? HeldServer : Server)(t.name, join(folder, 'data'), args);
   t.after(async () => {
-    await server.kill();
+    await server.gone();
     await rm(folder, { recursive: true, force: true });
   });
   await server.start();
@@ -35,17 +40,20 @@ export async function startServer(t, { args = [], listen = '127.0.0.1:0' } = {})
 }
 
 class Server {
-  constructor(name, data, args, listen) {
-    Object.assign(this, { name, data, args, listen, process: null, url: null });
+  constructor(name, data, args) {
+    Object.assign(this, { name, data, args, listen: '127.0.0.1:0', process: null, url: null });
   }
 
   async start() {
-    const flags = this.args[0] === 'demo' ? this.args : ['serve', ...FLAGS, ...this.args];
-    this.process = await spawnLogged(this.name, binary, [...flags, '--listen', this.listen, '--data', this.data]);
-    // What `serve` logs and what `demo` prints.
-    this.url = await lineMatching(this.process, /\b(?:url=|open +)"?(http:\/\/[^\s"/]+)/, START_MS);
+    this.process = await spawnLogged(this.name, binary, this.flags());
+    this.url = await lineMatching(this.process, SERVING, START_MS);
     // A restart comes back where the pages expect it.
     this.listen = new URL(this.url).host;
+  }
+
+  flags() {
+    const flags = this.args[0] === 'demo' ? this.args : ['serve', ...FLAGS, ...this.args];
+    return [...flags, '--listen', this.listen, '--data', this.data];
   }
 
   /** SIGTERM, and the exit code. */
@@ -55,6 +63,10 @@ class Server {
 
   async kill() {
     return end(this.process, 'SIGKILL');
+  }
+
+  async gone() {
+    await this.kill();
   }
 
   async request(method, path, body, headers = {}) {
@@ -94,6 +106,36 @@ class Server {
   async cut(connection) {
     const answer = await this.request('DELETE', `/v1/connections/${connection}`);
     if (answer.status !== 204) throw new Error(`cut was answered ${answer.status}: ${answer.text}`);
+  }
+}
+
+/** A server on a socket that outlives it. */
+class HeldServer extends Server {
+  async start() {
+    this.process ??= await spawnLogged(this.name, 'python3', [HOLDER, binary, ...this.flags()], { stdio: 'pipe' });
+    this.process.text = '';
+    this.process.stdin.write('start\n');
+    this.pid = Number(await lineMatching(this.process, /^started (\d+)/m, START_MS));
+    this.url = await lineMatching(this.process, SERVING, START_MS);
+  }
+
+  async stop() {
+    return this.#signal('SIGTERM');
+  }
+
+  async kill() {
+    return this.#signal('SIGKILL');
+  }
+
+  async gone() {
+    if (this.process.exitCode !== null) return;
+    if (!new RegExp(`^ended ${this.pid}`, 'm').test(this.process.text)) await this.kill();
+    await end(this.process, 'SIGKILL');
+  }
+
+  async #signal(signal) {
+    process.kill(this.pid, signal);
+    await lineMatching(this.process, new RegExp(`^ended ${this.pid}`, 'm'), STOP_MS);
   }
 }
 
