@@ -5,7 +5,7 @@
 //! Flow: in ← frames of a commit, then the head · out → frames behind a position, for shards and for catching up.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ pub(crate) struct Tail {
     shards: Vec<AtomicU64>,
     room: Condvar,
     room_lock: Mutex<()>,
+    /// The writer waits for room.
+    waiting: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -52,6 +54,7 @@ impl Tail {
             shards: (0..shards).map(|_| AtomicU64::new(head.0)).collect(),
             room: Condvar::new(),
             room_lock: Mutex::new(()),
+            waiting: AtomicBool::new(false),
         }
     }
 
@@ -84,19 +87,23 @@ impl Tail {
             return true;
         }
         let guard = lock(&self.room_lock);
+        // Invariant: said before the shards' positions are looked at. A shard moves first and looks at this then, so one
+        // of the two sees the other.
+        self.waiting.store(true, Ordering::SeqCst);
         let waited = self.room.wait_timeout_while(guard, patience, |()| {
             self.trim();
             !has_room()
         });
+        self.waiting.store(false, Ordering::SeqCst);
         waited.is_ok_and(|(_, timeout)| !timeout.timed_out())
     }
 
     /// A shard has passed everything up to `position`.
     pub(crate) fn passed(&self, shard: usize, position: Seq) {
         if let Some(slot) = self.shards.get(shard) {
-            slot.store(position.0, Ordering::Release);
+            slot.store(position.0, Ordering::SeqCst);
         }
-        if self.frames.try_read().is_ok_and(|f| f.bytes > self.soft_bytes) {
+        if self.waiting.load(Ordering::SeqCst) {
             let _guard = lock(&self.room_lock);
             self.room.notify_all();
         }
@@ -156,7 +163,7 @@ impl Tail {
     }
 
     fn lowest_shard(&self) -> Seq {
-        Seq(self.shards.iter().map(|s| s.load(Ordering::Acquire)).min().unwrap_or(u64::MAX))
+        Seq(self.shards.iter().map(|s| s.load(Ordering::SeqCst)).min().unwrap_or(u64::MAX))
     }
 
     fn bytes_held(&self) -> usize {
@@ -280,5 +287,30 @@ mod tests {
         assert_eq!(seqs(tail.slice(&channels[..1], Seq(6), Seq(8), bound)), Some((vec![], 8)));
         let tiny = SliceBound { events_max: 4, bytes_max: 1 };
         assert_eq!(seqs(tail.slice(&channels, Seq(1), Seq(9), tiny)), Some((vec![2], 2)));
+    }
+
+    #[test]
+    fn the_writer_goes_on_as_soon_as_a_shard_has_passed() {
+        let (done, waited) = std::sync::mpsc::sync_channel(1);
+        std::thread::spawn(move || {
+            let tail = Arc::new(Tail::new(Seq::ZERO, 1, 1));
+            let shard = Arc::clone(&tail);
+            std::thread::spawn(move || {
+                let mut position = Seq::ZERO;
+                while position < Seq(3_000) {
+                    let head = shard.head();
+                    if head > position {
+                        position = head;
+                        shard.passed(0, position);
+                    }
+                }
+            });
+            for seq in 1..=3_000 {
+                tail.push(vec![frame(seq, "a")]);
+                tail.wait_for_room(Duration::from_secs(3_600));
+            }
+            done.send(()).unwrap();
+        });
+        waited.recv_timeout(Duration::from_secs(20)).expect("somebody wakes the writer");
     }
 }

@@ -26,6 +26,8 @@ use tower::ServiceExt;
 use super::stream::{Handed, Handoff};
 use crate::Hub;
 
+/// How long the tasks of connections may take to end once they are closed.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 /// What hyper may buffer of one HTTP/1 connection.
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Header fields of a request.
@@ -73,8 +75,10 @@ pub async fn serve(listener: TcpListener, router: Router, hub: &Hub, stop: impl 
         () = accept(&listener, &server) => {}
         _ = tokio::time::timeout(limit, drained) => {}
     }
-    // Connections that wait for a request are closed.
+    // Connections that wait for a request are closed. Whoever opens the same data folder next finds nobody using it.
     closed.send_replace(true);
+    drop(server);
+    tokio::time::timeout(CLOSE_PATIENCE, closed.closed()).await.unwrap_or_default();
 }
 
 #[derive(Debug)]

@@ -108,7 +108,8 @@ async fn a_reader_behind_the_tail_catches_up_from_the_log(engine: Engine) {
             for n in 5_500..5_700_u64 {
                 let body = json!({"channel": "b", "data": n}).to_string();
                 let kind = [("content-type", "application/json")];
-                crate::http::request(addr, "POST", "/v1/publish", &kind, body.as_bytes()).await;
+                let answer = crate::http::request(addr, "POST", "/v1/publish", &kind, body.as_bytes()).await;
+                assert_eq!(answer.status, 201, "{}", answer.text());
             }
         })
     };
