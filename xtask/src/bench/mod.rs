@@ -119,7 +119,7 @@ fn publish(table: &mut Table) -> Result<()> {
         ("16 connections, batches of 1,000", "16", "1000"),
     ];
     for (name, publishers, batch) in shapes {
-        let peer = Peer::start(Kind::Tidings, &[])?;
+        let peer = Peer::start_anywhere(Kind::Tidings, &[])?;
         let args =
             ["publish", "--publishers", publishers, "--batch", batch, "--channels", "64", "--seconds", "6"];
         let result = peer.load_unpinned(&args)?;
