@@ -119,6 +119,10 @@ class Stream {
     }
   }
 
+  async close() {
+    await this.page.evaluate((name) => window.streams[name].source.close(), this.name);
+  }
+
   async connected(times = 1) {
     const seen = await this.until(`connection ${times}`, (seen) => seen.hellos.length >= times);
     return seen.hellos.at(-1);
