@@ -4,7 +4,6 @@
 //! Flow: a record and its id → `Frame` → the tail, slices, sockets.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use tidings_core::wire::sse::encode;
@@ -21,7 +20,6 @@ pub(crate) struct Frame {
     pub(crate) expires_at_ms: Option<u64>,
     pub(crate) flags: Flags,
     id: EventId,
-    deleted: AtomicBool,
     plain: Bytes,
     envelope: OnceLock<Bytes>,
 }
@@ -44,7 +42,6 @@ impl Frame {
             expires_at_ms: record.expires_at_ms,
             flags: record.flags,
             id,
-            deleted: AtomicBool::new(false),
             plain: Bytes::from(encode::frame(&record.body, id)),
             envelope: OnceLock::new(),
         }
@@ -60,14 +57,9 @@ impl Frame {
         }
     }
 
-    /// Whether it may still be sent: not past its time, and not deleted.
+    /// Whether it is not past its time.
     pub(crate) fn is_live(&self, unix_ms: u64) -> bool {
-        self.expires_at_ms.is_none_or(|at| at > unix_ms) && !self.deleted.load(Ordering::Acquire)
-    }
-
-    /// Its channel was deleted: nobody gets it any more.
-    pub(crate) fn delete(&self) {
-        self.deleted.store(true, Ordering::Release);
+        self.expires_at_ms.is_none_or(|at| at > unix_ms)
     }
 }
 

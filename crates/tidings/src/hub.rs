@@ -223,7 +223,6 @@ impl Hub {
         let deleted = tokio::task::spawn_blocking(move || log.delete(&name)).await;
         let window = deleted.map_err(|e| LogError::Poisoned(e.to_string()))??;
         if let Some(window) = window {
-            self.0.tail.delete(channel, window.floor);
             self.0.shards.deleted(channel, window.floor);
         }
         Ok(window)

@@ -155,13 +155,6 @@ impl Tail {
         Some(cut(found, upto, bound))
     }
 
-    /// Nobody gets what the channel held up to a position any more. What was published since stays.
-    pub(crate) fn delete(&self, channel: &ChannelName, upto: Seq) {
-        let frames = self.frames.read().unwrap_or_else(PoisonError::into_inner);
-        let held = frames.by_channel.get(channel).into_iter().flatten();
-        held.take_while(|f| f.seq <= upto).for_each(|f| f.delete());
-    }
-
     fn lowest_shard(&self) -> Seq {
         Seq(self.shards.iter().map(|s| s.load(Ordering::SeqCst)).min().unwrap_or(u64::MAX))
     }

@@ -53,6 +53,8 @@ pub(super) struct Rare {
     pub(super) grace: Box<[Seq]>,
     /// Channels whose deletion has to be told.
     pub(super) deleted: Vec<ChannelName>,
+    /// A deletion was told while a reader thread had its errand: what that finds may be a part of what is gone.
+    pub(super) stale: bool,
     /// What the peer sent though nothing more was expected.
     pub(super) discarded: usize,
     /// Once it has ended: how long the peer's end is awaited.

@@ -34,7 +34,8 @@ impl Shard {
             tracing::error!(position = %self.position, "the tail lost frames that a shard needs");
             return;
         };
-        let mut pass = Pass::new(&frames, to, |channel| self.listeners.contains_key(channel));
+        let is_deleted = |f: &Frame| self.deleted.get(&f.channel).is_some_and(|upto| f.seq <= *upto);
+        let mut pass = Pass::new(&frames, to, |channel| self.listeners.contains_key(channel), is_deleted);
         self.passes = self.passes.wrapping_add(1);
         let mut visits = Vec::new();
         for (channel, index) in pass.channels() {
@@ -65,6 +66,9 @@ impl Shard {
                 self.count();
                 let ahead = std::mem::take(&mut self.ahead);
                 ahead.into_iter().for_each(|key| self.enqueue(key));
+                self.deleted.retain(|_, upto| *upto > pass.to);
+                let told = std::mem::take(&mut self.deletions);
+                told.into_iter().for_each(|(channel, upto)| self.handle_deleted(channel, upto));
                 return;
             };
             self.visit(&pass, visit);
@@ -249,7 +253,7 @@ impl Shard {
             Some((mut frames, to)) => {
                 // The tail may still hold what retention has taken and the client was told about.
                 if !grace.is_empty() {
-                    frames.retain(|frame| !is_graced(frame, &subscription, &grace));
+                    frames.retain(|frame| !self.is_graced(frame, &subscription, &grace));
                 }
                 self.send_slice(key, &sendable(&frames, &subscription), to);
             }
@@ -267,6 +271,9 @@ impl Shard {
     pub(super) fn found(&mut self, key: Key, found: Found) {
         let Some(conn) = self.conn(key) else { return };
         conn.reading = false;
+        if conn.rare.as_mut().is_some_and(|r| std::mem::take(&mut r.stale)) {
+            return self.enqueue(key);
+        }
         // What was said meanwhile may be pending: the slice is read again when there is room.
         if !conn.wants() {
             return;
@@ -383,10 +390,12 @@ impl Shard {
     fn conn(&mut self, key: Key) -> Option<&mut Conn> {
         self.conns.get_mut(key.place as usize).filter(|c| c.serial == key.serial)
     }
-}
 
-/// Whether an event is gone as far as the client knows.
-fn is_graced(frame: &Frame, subscription: &Subscription, grace: &[Seq]) -> bool {
-    let index = subscription.channels.iter().position(|channel| *channel == frame.channel);
-    index.and_then(|i| grace.get(i)).is_some_and(|upto| frame.seq <= *upto) && !frame.flags.is_final
+    /// Whether an event is gone as far as the client knows. A final event is not trimmed, only deleted.
+    fn is_graced(&self, frame: &Frame, subscription: &Subscription, grace: &[Seq]) -> bool {
+        let index = subscription.channels.iter().position(|channel| *channel == frame.channel);
+        let deleted = || self.parts.log.window(&frame.channel).and_then(|w| w.deleted);
+        index.and_then(|i| grace.get(i)).is_some_and(|upto| frame.seq <= *upto)
+            && (!frame.flags.is_final || deleted().is_some_and(|upto| frame.seq <= upto))
+    }
 }

@@ -49,12 +49,17 @@ pub(super) enum What {
 }
 
 impl Pass {
-    /// Groups what moved. Channels without listeners are left out by `listens`.
-    pub(super) fn new(frames: &[Arc<Frame>], to: Seq, listens: impl Fn(&ChannelName) -> bool) -> Self {
+    /// Groups what moved. Channels without listeners are left out by `listens`, events that were deleted by `is_deleted`.
+    pub(super) fn new(
+        frames: &[Arc<Frame>],
+        to: Seq,
+        listens: impl Fn(&ChannelName) -> bool,
+        is_deleted: impl Fn(&Frame) -> bool,
+    ) -> Self {
         let now = crate::clock::unix_ms();
         let mut pass =
             Self { to, moved: Vec::new(), by_channel: HashMap::new(), visits: Vec::new(), next: 0 };
-        for frame in frames.iter().filter(|f| f.is_live(now)) {
+        for frame in frames.iter().filter(|f| f.is_live(now) && !is_deleted(f)) {
             let index = match pass.by_channel.get(&frame.channel) {
                 Some(index) => *index,
                 None if !listens(&frame.channel) => continue,

@@ -47,6 +47,10 @@ pub(super) struct Shard {
     pub(super) wanting: VecDeque<Key>,
     /// Connections that stand where this shard has yet to come.
     pub(super) ahead: Vec<Key>,
+    /// Deletions of what this shard has yet to come to: it is not sent.
+    pub(super) deleted: HashMap<ChannelName, Seq>,
+    /// Deletions that wait for the end of the pass.
+    pub(super) deletions: Vec<(ChannelName, Seq)>,
     pub(super) wheel: Wheel,
     timing: Timing,
     pub(super) now_ms: u64,
@@ -78,6 +82,8 @@ impl Shard {
             passes: 0,
             wanting: VecDeque::new(),
             ahead: Vec::new(),
+            deleted: HashMap::new(),
+            deletions: Vec::new(),
             wheel: Wheel::new(now_ms),
             timing,
             now_ms,
@@ -168,7 +174,7 @@ impl Shard {
             Command::Gone(key) => self.remove(key),
             Command::Close(key) => self.close(key),
             Command::Ephemeral(event) => self.ephemeral(&event),
-            Command::Deleted(channel, upto) => self.deleted(&channel, upto),
+            Command::Deleted(channel, upto) => self.handle_deleted(channel, upto),
             Command::Drain(spread_ms) => self.drain(spread_ms),
             Command::Stop => self.stopping = true,
         }
@@ -223,11 +229,22 @@ impl Shard {
             conn.rare().grace = grace;
         }
         self.say(key, preamble);
+        // It was admitted before a deletion that this shard has told already.
+        for (channel, upto) in self.deletions_for(key, cursor) {
+            self.delete_for(key, &channel, upto);
+        }
         self.enqueue(key);
         if let Some(spread_ms) = self.spread_ms {
             self.drain_one(key, spread_ms);
         }
         self.set_timer(key);
+    }
+
+    fn deletions_for(&self, key: Key, cursor: Seq) -> Vec<(ChannelName, Seq)> {
+        let Some(conn) = self.conns.get(key.place as usize) else { return Vec::new() };
+        let mine = |channel: &ChannelName| conn.subscription().channels.contains(channel);
+        let all = self.deleted.iter().filter(|(channel, upto)| **upto > cursor && mine(channel));
+        all.map(|(channel, upto)| (channel.clone(), *upto)).collect()
     }
 
     /// Ephemeral events go to connections in step that have nothing pending; others never hear of them.
@@ -246,27 +263,40 @@ impl Shard {
         }
     }
 
-    fn deleted(&mut self, channel: &ChannelName, upto: Seq) {
-        let places = self.listeners.get(channel).cloned().unwrap_or_default();
-        for place in places {
-            let Some(conn) = self.conns.get_mut(place as usize) else { continue };
-            let key = Key { place, serial: conn.serial };
-            let count = conn.subscription().channels.len();
-            let index = conn.subscription().channels.iter().position(|c| c == channel);
-            let behind = !conn.place.is_in_step();
-            let rare = conn.rare();
-            rare.deleted.push(channel.clone());
-            if behind {
-                // What is gone is told here; the reader of the log need not tell it again.
-                let mut grace = std::mem::take(&mut rare.grace).into_vec();
-                grace.resize(count, Seq::ZERO);
-                if let Some(slot) = index.and_then(|i| grace.get_mut(i)) {
-                    *slot = upto.max(*slot);
-                }
-                rare.grace = grace.into();
-            }
-            self.tell_deleted(key);
+    /// A channel was deleted up to a position. Streams are told between two passes: what a pass has begun to send is sent
+    /// to all of them, so that behind the reset nothing of what is gone comes, and everything else does.
+    pub(super) fn handle_deleted(&mut self, channel: ChannelName, upto: Seq) {
+        if self.pass.is_some() {
+            return self.deletions.push((channel, upto));
         }
+        for place in self.listeners.get(&channel).cloned().unwrap_or_default() {
+            let Some(conn) = self.conns.get(place as usize) else { continue };
+            let key = Key { place, serial: conn.serial };
+            self.delete_for(key, &channel, upto);
+        }
+        if upto > self.position {
+            self.deleted.insert(channel, upto);
+        }
+    }
+
+    fn delete_for(&mut self, key: Key, channel: &ChannelName, upto: Seq) {
+        let Some(conn) = self.conns.get_mut(key.place as usize) else { return };
+        let count = conn.subscription().channels.len();
+        let index = conn.subscription().channels.iter().position(|c| c == channel);
+        let (reading, behind) = (conn.reading, !conn.place.is_in_step());
+        let rare = conn.rare();
+        rare.deleted.push(channel.clone());
+        rare.stale |= reading;
+        if behind {
+            // What is gone is told here; the reader of the log need not tell it again.
+            let mut grace = std::mem::take(&mut rare.grace).into_vec();
+            grace.resize(count, Seq::ZERO);
+            if let Some(slot) = index.and_then(|i| grace.get_mut(i)) {
+                *slot = upto.max(*slot);
+            }
+            rare.grace = grace.into();
+        }
+        self.tell_deleted(key);
     }
 
     fn drain(&mut self, spread_ms: u32) {

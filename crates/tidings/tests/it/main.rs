@@ -49,3 +49,5 @@ mod protocols;
 mod edge;
 
 mod health;
+
+mod model;
