@@ -18,6 +18,10 @@ mod checker;
 
 mod torture;
 
+mod power;
+
+mod sabotage;
+
 mod bench;
 
 use std::process::ExitCode;
@@ -29,9 +33,10 @@ fn main() -> ExitCode {
     let result = match command.as_str() {
         "test" => test::run(&rest),
         "torture" => torture::run(&rest),
+        "sabotage" => sabotage::run(&rest),
         "bench" => bench::run(&rest),
         _ => Err(anyhow::anyhow!(
-            "usage: cargo xtask test [--list] [STEP…] | torture [--minutes M] [--seconds S] [--seed N] | bench [SCENARIO…]"
+            "usage: cargo xtask test [--list] [STEP…] | torture [--minutes M | --seconds S | --power] | sabotage | bench [SCENARIO…]"
         )),
     };
     result.unwrap_or_else(|error| {

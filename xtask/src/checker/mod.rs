@@ -126,13 +126,11 @@ impl Report {
     }
 
     /// Something was caught, as opposed to a run that only did too little.
-    #[cfg(test)]
     pub(crate) fn caught(&self) -> bool {
         !self.violations.is_empty()
     }
 
     /// The kinds that were met, on one line.
-    #[cfg(test)]
     pub(crate) fn kinds(&self) -> String {
         let kinds: Vec<String> =
             self.violations.iter().map(|(kind, (count, _))| format!("{kind:?} {count}")).collect();

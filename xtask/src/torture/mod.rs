@@ -76,6 +76,9 @@ impl Size {
 
 /// Reads the arguments and runs.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
+    if arguments.iter().any(|a| a == "--power") {
+        return crate::power::run(arguments);
+    }
     let mut time = Duration::from_secs(60);
     let mut seed = fresh_seed();
     let mut rest = arguments.iter();
@@ -88,7 +91,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
             "--minutes" => time = Duration::from_secs(60 * number()?),
             "--seconds" => time = Duration::from_secs(number()?),
             "--seed" => seed = number()?,
-            other => bail!("torture does not know {other}: --minutes M, --seconds S, --seed N"),
+            other => bail!("torture does not know {other}: --minutes M, --seconds S, --seed N, --power"),
         }
     }
     let binary = build(&workspace())?;
@@ -117,9 +120,14 @@ pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
 }
 
+/// The cargo that runs this, or the one of the folder.
+pub(crate) fn cargo() -> std::ffi::OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
 /// Builds the server of a workspace with the dev profile: it is quick, and overflow checks and debug assertions are on.
 pub(crate) fn build(workspace: &Path) -> Result<PathBuf> {
-    let built = Command::new(env!("CARGO"))
+    let built = Command::new(cargo())
         .args(["build", "--quiet", "--package", "tidings-server", "--bin", "tidings"])
         .current_dir(workspace)
         .status()?;
@@ -193,6 +201,14 @@ pub(crate) fn judge(
     let mut report = checker::check(&world.trace(log, planned));
     report.invalid.extend(world.complaints.take());
     report.invalid.extend(said(&place.log, wrong).into_iter().map(|line| format!("the server said: {line}")));
+    if !report.passed() {
+        // The folder goes, so what the server said stays where the next run finds it.
+        let kept = workspace().join("target/torture-failed.log");
+        match std::fs::copy(&place.log, &kept) {
+            Ok(_) => println!("what the server said: {}", kept.display()),
+            Err(error) => println!("what the server said is lost: {error}"),
+        }
+    }
     (report, world.counts())
 }
 

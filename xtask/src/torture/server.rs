@@ -70,6 +70,24 @@ impl Server {
         self.signal(Signal::STOP)
     }
 
+    /// Stops it and waits until no thread of it runs; one that is inside the kernel cannot come back from there.
+    pub(crate) async fn freeze_wholly(&self) -> Result<()> {
+        self.freeze()?;
+        let threads = PathBuf::from(format!("/proc/{}/task", self.child.id()));
+        for _ in 0..2_000 {
+            let mut states = std::fs::read_dir(&threads)?.filter_map(|thread| {
+                let stat = std::fs::read_to_string(thread.ok()?.path().join("stat")).ok()?;
+                // The name of a thread stands in brackets and may hold anything.
+                stat.rsplit(") ").next()?.chars().next()
+            });
+            if states.all(|state| matches!(state, 'T' | 't' | 'D' | 'Z' | 'X')) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        bail!("the server does not stop");
+    }
+
     pub(crate) fn thaw(&self) -> Result<()> {
         self.signal(Signal::CONT)
     }

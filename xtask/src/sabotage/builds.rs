@@ -1,0 +1,174 @@
+//! The sabotaged builds: one line of the product broken in each, and who has to notice.
+//!
+//! Owns: the list. Does not know: how builds are made and judged.
+//! Flow: read by `sabotage`.
+
+/// Who is asked, in this order, until one notices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Catcher {
+    /// Unit tests of a package whose names hold this.
+    Unit(&'static str, &'static str),
+    /// Its black-box tests.
+    BlackBox(&'static str, &'static str),
+    /// A run of torture, so many seconds long.
+    Torture(u64),
+    /// So many power cuts; where mounting is not allowed, it notices nothing.
+    Power(u64),
+}
+
+/// One line of the product, broken.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Build {
+    pub(super) name: &'static str,
+    pub(super) file: &'static str,
+    /// Found exactly once, or the build is out of date.
+    pub(super) find: &'static str,
+    pub(super) replace: &'static str,
+    pub(super) catchers: &'static [Catcher],
+}
+
+use Catcher::{BlackBox, Power, Torture, Unit};
+
+/// All of them.
+pub(super) const BUILDS: &[Build] = &[
+    Build {
+        name: "acknowledge before fsync",
+        file: "crates/tidings/src/log/disk/writer.rs",
+        find: "file.write_at(&writer.commit.buf, writer.offset).and_then(|()| file.sync_data());",
+        replace: "file.write_at(&writer.commit.buf, writer.offset);",
+        catchers: &[Unit("tidings", "power_that_fails_at_any_write_or_sync"), Power(3)],
+    },
+    Build {
+        name: "go on after a failed fsync",
+        file: "crates/tidings/src/log/disk/writer.rs",
+        find: "        self.poisoned.get().map_or(Ok(()), |why| Err(AppendError::Poisoned(why.clone())))",
+        replace: "        Ok(())",
+        catchers: &[Unit("tidings", "restarts_power_cuts_and_failed_appends")],
+    },
+    Build {
+        name: ">= for > in replay from memory",
+        file: "crates/tidings/src/tail.rs",
+        find: "let start = queue.partition_point(|f| f.seq <= after);",
+        replace: "let start = queue.partition_point(|f| f.seq < after);",
+        catchers: &[Unit("tidings", "tail::"), Torture(10)],
+    },
+    Build {
+        name: ">= for > in replay from disk",
+        file: "crates/tidings/src/log/disk/segment.rs",
+        find: "let from = entries.partition_point(|entry| entry.seq(first) <= self.after);",
+        replace: "let from = entries.partition_point(|entry| entry.seq(first) < self.after);",
+        catchers: &[Torture(10)],
+    },
+    Build {
+        name: "read before register",
+        file: "crates/tidings/src/shard/run.rs",
+        find: "            place: Place::open(cursor),",
+        replace: "            place: Place::open(cursor.max(self.parts.tail.head())),",
+        catchers: &[BlackBox("tidings", "resume"), Torture(10)],
+    },
+    Build {
+        name: "drop on a full socket",
+        file: "crates/tidings/src/shard/sink.rs",
+        find: "Err(e) if e.kind() == ErrorKind::WouldBlock => return Taken::Part(sent),",
+        replace: "Err(e) if e.kind() == ErrorKind::WouldBlock => return Taken::All,",
+        catchers: &[Torture(10)],
+    },
+    Build {
+        name: "drop what is pending of a slow connection",
+        file: "crates/tidings/src/shard/deliver.rs",
+        find: "let cursor = rest.reached.unwrap_or(conn.stands_at(position));",
+        replace: "let cursor = chunk.last().unwrap_or(conn.stands_at(position));",
+        catchers: &[Torture(10)],
+    },
+    Build {
+        name: "forget keys after a restart",
+        file: "crates/tidings/src/log/disk/recover.rs",
+        find: "            self.keys.remember(idempotency, record.seq, count);",
+        replace: "            let _: (_, u32) = (idempotency, count);",
+        catchers: &[Unit("tidings", "restarts_power_cuts_and_failed_appends"), Torture(20)],
+    },
+    Build {
+        name: "no new epoch",
+        file: "crates/tidings/src/log/disk/recover.rs",
+        find: "                epochs.open(epoch, self.head);",
+        replace: "",
+        catchers: &[Unit("tidings", "restarts_power_cuts_and_failed_appends")],
+    },
+    Build {
+        name: "a seq reused after a crash",
+        file: "crates/tidings/src/log/disk/recover.rs",
+        find: "            head: self.head,\n            keys",
+        replace: "            head: Seq(self.head.0.saturating_sub(1)),\n            keys",
+        catchers: &[Torture(10)],
+    },
+    Build {
+        name: "half a batch",
+        file: "crates/tidings/src/hub.rs",
+        find: "            false => self.commit(groups).await?,",
+        replace: "            false => { let mut all = groups; let rest = all.split_off(all.len() / 2); let mut a = self.commit(all).await?; a.extend(self.commit(rest).await?); a }",
+        catchers: &[Torture(20)],
+    },
+    Build {
+        name: "a refused group leaves something behind",
+        file: "crates/tidings/src/log/disk/commit.rs",
+        find: "        self.next = first;\n        while",
+        replace: "        while",
+        catchers: &[Unit("tidings", "a_refused_group_leaves_nothing_behind")],
+    },
+    Build {
+        name: "trim under a live reader",
+        file: "crates/tidings/src/tail.rs",
+        find: "        let needed = self.lowest_shard();\n        let mut frames = self.frames.write().unwrap_or_else(PoisonError::into_inner);\n        for",
+        replace: "        let needed = Seq(u64::MAX);\n        let mut frames = self.frames.write().unwrap_or_else(PoisonError::into_inner);\n        for",
+        catchers: &[Unit("tidings", "tail::")],
+    },
+    Build {
+        name: "retention overtakes a reader in silence",
+        file: "crates/tidings/src/log/disk/read.rs",
+        find: "        if let Some(floor) = reach.floor.filter(|&floor| want.after < floor) {",
+        replace: "        if let Some(floor) = reach.floor.filter(|&floor| want.after < floor && false) {",
+        catchers: &[Unit("tidings", "log::conformance"), BlackBox("tidings", "resume")],
+    },
+    Build {
+        name: "a foreign channel",
+        file: "crates/tidings/src/shard/pass.rs",
+        find: "        let moved = subscription.channels.iter().filter_map(|c| self.by_channel.get(c).copied());",
+        replace: "        let moved = subscription.channels.iter().flat_map(|_| self.by_channel.values().copied()).take(self.moved.len());",
+        catchers: &[Torture(10)],
+    },
+    Build {
+        name: "hello with the head on a resume",
+        file: "crates/tidings-core/src/resume.rs",
+        find: "    let mut start = Start { cursor: own, hello: Some(own), reset: None, replay: Replay::Events, end_after };",
+        replace: "    let mut start = Start { cursor: own, hello: Some(request.head), reset: None, replay: Replay::Events, end_after };",
+        catchers: &[Unit("tidings-core", "resume"), Torture(10)],
+    },
+    Build {
+        name: "a visited connection stands where its pass began",
+        file: "crates/tidings/src/shard/connection.rs",
+        find: "        self.place.cursor(shard).max(self.told)",
+        replace: "        self.place.cursor(shard)",
+        catchers: &[Torture(20)],
+    },
+    Build {
+        name: "a newcomer joins in the middle of a pass",
+        file: "crates/tidings/src/shard/deliver.rs",
+        find: "        if cursor > position || (cursor == position && in_pass) {",
+        replace: "        if cursor > position || (cursor == position && in_pass && false) {",
+        catchers: &[Torture(20)],
+    },
+    Build {
+        name: "a checksum that holds anyway",
+        file: "crates/tidings/src/log/disk/scan.rs",
+        find: "        header.holds(records, salt).then_some(Self { header, offset, records, salt })",
+        replace: "        (header.holds(records, salt) || true).then_some(Self { header, offset, records, salt })",
+        catchers: &[Unit("tidings", "restarts_power_cuts_and_failed_appends")],
+    },
+    Build {
+        name: "conflation replaces across channels",
+        file: "crates/tidings-core/src/conflate.rs",
+        find: "!replaced.insert((event.channel, key))",
+        replace: "!replaced.insert((\"\", key))",
+        catchers: &[Unit("tidings-core", "conflate"), Torture(10)],
+    },
+];
