@@ -48,14 +48,14 @@ pub fn seq(id: &str) -> u64 {
 impl Stream {
     pub async fn open(addr: SocketAddr, query: &str, last_event_id: Option<&str>) -> Self {
         let socket = TcpStream::connect(addr).await.unwrap();
-        Self::on(socket, addr, query, last_event_id).await
+        Self::on(socket, addr, &format!("/events?{query}"), last_event_id).await
     }
 
     /// Asks for a stream on a connection that is there.
-    pub async fn on(mut socket: TcpStream, addr: SocketAddr, query: &str, id: Option<&str>) -> Self {
+    pub async fn on(mut socket: TcpStream, addr: SocketAddr, target: &str, id: Option<&str>) -> Self {
         let mut headers = vec![("accept", "text/event-stream")];
         headers.extend(id.map(|id| ("last-event-id", id)));
-        let text = head(addr, "GET", &format!("/events?{query}"), &headers);
+        let text = head(addr, "GET", target, &headers);
         socket.write_all(text.as_bytes()).await.unwrap();
         Self::answered(socket, id.unwrap_or_default()).await
     }

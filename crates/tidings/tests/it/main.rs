@@ -38,6 +38,8 @@ mod finished;
 
 mod shapes;
 
+mod jobs;
+
 mod publish;
 
 mod slow;

@@ -64,7 +64,7 @@ async fn a_kept_alive_connection_becomes_a_stream(engine: Engine) {
             socket.read_buf(&mut body).await.unwrap();
         }
     }
-    let mut stream = Stream::on(socket, server.addr, "channel=a", None).await;
+    let mut stream = Stream::on(socket, server.addr, "/events?channel=a", None).await;
     stream.hello().await;
     server.numbers("a", 0..2).await;
     assert_eq!(stream.numbers(2).await, [0, 1]);

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tidings::log::Retention;
 use tidings::{Hub, Settings};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -128,6 +128,12 @@ impl Server {
 
     pub async fn stream(&self, query: &str) -> Stream {
         Stream::open(self.addr, query, None).await
+    }
+
+    /// A stream that is not at `/events`.
+    pub async fn stream_at(&self, target: &str) -> Stream {
+        let socket = TcpStream::connect(self.addr).await.unwrap();
+        Stream::on(socket, self.addr, target, None).await
     }
 
     pub async fn resume(&self, query: &str, last_event_id: &str) -> Stream {

@@ -20,7 +20,7 @@ pub async fn reader(addr: SocketAddr, query: &str, id: Option<&str>) -> Stream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(2_048).unwrap();
     let socket = socket.connect(addr).await.unwrap();
-    Stream::on(socket, addr, query, id).await
+    Stream::on(socket, addr, &format!("/events?{query}"), id).await
 }
 
 async fn a_reader_that_reads_nothing_gets_everything_later_and_delays_nobody(engine: Engine) {

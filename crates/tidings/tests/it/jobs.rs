@@ -1,0 +1,123 @@
+//! Jobs over HTTP: made once, reported once, and read to their end with nothing but their events.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::{Value, json};
+use tidings::core::job::Progress;
+use tidings::jobs::JobContext;
+
+use crate::http::{Answer, request};
+use crate::server::{Engine, Server};
+use tidings::core::wire::sse::parse::Event;
+
+on_each_engine! {
+    a_job_that_is_made_twice_with_a_key_is_one_job,
+    a_report_that_is_repeated_takes_effect_once,
+    a_route_of_the_applications_own_starts_streams_and_downloads,
+    a_job_of_an_unknown_type_is_refused,
+}
+
+/// The route of the article that this server answers.
+const EXPORTS: &str = "/api/exports";
+
+/// A server whose jobs write a file of so many lines; the counter says how often one ran.
+async fn exporting(engine: Engine) -> (Server, Arc<AtomicU32>) {
+    let server = Server::start_with(engine, |settings| {
+        settings.job_routes(vec![format!("{EXPORTS}=generate-report").parse().unwrap()])
+    })
+    .await;
+    let runs = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&runs);
+    server.hub.jobs().register("generate-report", move |job: JobContext, rows: usize| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        async move {
+            job.progress(Progress::percent(50.0)).await?;
+            job.artifact("report.txt", "row\n".repeat(rows).as_bytes()).await?;
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(rows)
+        }
+    });
+    (server, runs)
+}
+
+async fn post(server: &Server, target: &str, headers: &[(&str, &str)], body: Value) -> Answer {
+    let headers = [&[("content-type", "application/json")], headers].concat();
+    request(server.addr, "POST", target, &headers, body.to_string().as_bytes()).await
+}
+
+/// What a client without a position gets, to the end of the response.
+async fn events(server: &Server, target: &str) -> Vec<Event> {
+    let mut stream = server.stream_at(target).await;
+    let mut events = Vec::new();
+    while let Some(event) = stream.next().await {
+        events.push(event);
+    }
+    events
+}
+
+fn data(event: &Event) -> Value {
+    serde_json::from_str(&event.data).unwrap()
+}
+
+async fn a_job_that_is_made_twice_with_a_key_is_one_job(engine: Engine) {
+    let (server, runs) = exporting(engine).await;
+    let key = [("idempotency-key", "export-7")];
+    let first = post(&server, EXPORTS, &key, json!(3)).await;
+    assert_eq!(first.status, 201, "{}", first.text());
+    let id = first.json()["jobId"].clone();
+    let seen = events(&server, &format!("{EXPORTS}/{}/events", id.as_str().unwrap())).await;
+    assert_eq!(seen.last().unwrap().event, "complete");
+    for _ in 0..2 {
+        let again = post(&server, EXPORTS, &key, json!(3)).await;
+        let answer = again.json();
+        assert_eq!((again.status, &answer["jobId"], &answer["duplicate"]), (200, &id, &json!(true)));
+    }
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
+    post(&server, EXPORTS, &key, json!(4)).await.is_problem(422, "idempotency_key_reused");
+}
+
+async fn a_report_that_is_repeated_takes_effect_once(engine: Engine) {
+    let server = Server::start(engine).await;
+    let kind = [("content-type", "application/json")];
+    let made = request(server.addr, "PUT", "/v1/jobs/7", &kind, br#"{"type":"elsewhere"}"#).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let report = json!({"progress": 40, "attempt": 1, "n": 1});
+    let first = post(&server, "/v1/jobs/7/progress", &[], report.clone()).await;
+    assert_eq!((first.status, &first.json()["stored"]), (200, &json!(true)));
+    let again = post(&server, "/v1/jobs/7/progress", &[], report).await;
+    assert_eq!((again.status, &again.json()["duplicate"]), (200, &json!(true)), "{}", again.text());
+    assert_eq!(again.json()["v"], first.json()["v"]);
+    let end = json!({"attempt": 1, "n": 2});
+    let first = post(&server, "/v1/jobs/7/complete", &[], end.clone()).await;
+    let again = post(&server, "/v1/jobs/7/complete", &[], end).await;
+    assert_eq!((first.status, again.status), (200, 200), "{}", again.text());
+    let seen = events(&server, "/v1/jobs/7/events").await;
+    assert_eq!(seen.iter().filter(|event| event.event == "complete").count(), 1);
+    post(&server, "/v1/jobs/7/fail", &[], json!({"message": "late"})).await.is_problem(409, "job_finished");
+}
+
+async fn a_route_of_the_applications_own_starts_streams_and_downloads(engine: Engine) {
+    let (server, _) = exporting(engine).await;
+    let made = post(&server, EXPORTS, &[], json!(3)).await;
+    let at = format!("{EXPORTS}/{}", made.json()["jobId"].as_str().unwrap());
+    let seen = events(&server, &format!("{at}/events")).await;
+    let names: Vec<&str> = seen.iter().map(|event| event.event.as_str()).collect();
+    assert_eq!(names.first(), Some(&"tidings.hello"));
+    assert_eq!(names.get(1), Some(&"progress"), "the state comes first");
+    let end = seen.last().unwrap();
+    assert_eq!((end.event.as_str(), &data(end)["result"]), ("complete", &json!(3)));
+    assert_eq!(data(end)["downloadUrl"], json!(format!("{at}/download")));
+    let file = server.get(&format!("{at}/download")).await;
+    assert_eq!((file.status, file.text().as_str()), (200, "row\nrow\nrow\n"));
+    let back = [("accept", "text/event-stream"), ("last-event-id", end.last_event_id.as_str())];
+    let stopped = request(server.addr, "GET", &format!("{at}/events"), &back, b"").await;
+    assert_eq!(stopped.status, 204);
+}
+
+async fn a_job_of_an_unknown_type_is_refused(engine: Engine) {
+    let (server, runs) = exporting(engine).await;
+    let made = post(&server, "/v1/jobs", &[], json!({"type": "dance", "input": 1})).await;
+    made.is_problem(422, "job_type_unknown");
+    server.get("/v1/jobs/nobody").await.is_problem(404, "job_not_found");
+    assert_eq!(runs.load(Ordering::SeqCst), 0);
+}
