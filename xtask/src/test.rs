@@ -27,6 +27,7 @@ const STEPS: &[Step] = &[
     ("doctests", || cargo(&["test", "--workspace", "--doc", "--no-fail-fast"])),
     ("docs", docs),
     ("e2e", e2e),
+    ("torture", torture),
 ];
 
 /// Runs all steps, or those that are named.
@@ -56,7 +57,7 @@ fn cargo(arguments: &[&str]) -> Result<()> {
     program("cargo", arguments, STEP_LIMIT)
 }
 
-fn program<A: AsRef<OsStr>>(name: &str, arguments: &[A], limit: Duration) -> Result<()> {
+fn program<A: AsRef<OsStr>>(name: impl AsRef<OsStr>, arguments: &[A], limit: Duration) -> Result<()> {
     let mut program = Command::new(name);
     program.args(arguments);
     command(program, limit)
@@ -73,4 +74,9 @@ fn e2e() -> Result<()> {
     cargo(&["build", "--workspace", "--locked"])?;
     program("npm", &["ci", "--prefix", "e2e", "--no-audit", "--no-fund"], STEP_LIMIT)?;
     program("npm", &["test", "--prefix", "e2e"], STEP_LIMIT)
+}
+
+/// A minute of everything at once; `cargo xtask torture --minutes 5` is the long run.
+fn torture() -> Result<()> {
+    program(std::env::current_exe()?, &["torture", "--seconds", "60"], STEP_LIMIT)
 }
