@@ -125,6 +125,7 @@ async function opensReport(page, name, size) {
   await writeFile(file, body);
   await page.goto(`file://${file}`);
   assert.match(await page.$eval('body', (body) => body.innerText), /100,000/, href);
+  assert.equal(await overflow(page), 0, 'the report is wider than the window');
   await shoot(page, name, size, 'report');
 }
 

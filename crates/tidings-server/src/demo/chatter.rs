@@ -14,7 +14,7 @@ use super::export::publication;
 const NOTES: [(&str, &str); 8] = [
     ("Order 48213 was paid", "success"),
     ("Ana Duarte approved invoice 2041", "success"),
-    ("Storage is at 80 %", "warning"),
+    ("Storage is at 80\u{a0}%", "warning"),
     ("Build 318 passed", "success"),
     ("Two new members joined the workspace", "info"),
     ("The nightly backup is complete", "info"),

@@ -13,7 +13,8 @@ padding:.9rem 1.1rem;min-width:9rem}.figures b{display:block;font-size:1.35rem}.
 table{width:100%;border-collapse:collapse;background:#fff;border:1px solid #e3e7ec;border-radius:10px;overflow:hidden}\
 td,th{padding:.5rem .9rem;text-align:right;border-top:1px solid #eef1f4;font-variant-numeric:tabular-nums}\
 th{font-size:.8rem;color:#5a6676;font-weight:600;border-top:0}td:first-child,th:first-child{text-align:left}\
-td.bar{width:35%}td.bar i{display:block;height:.6rem;border-radius:.3rem;background:#2f6fde}";
+td.bar{width:35%}td.bar i{display:block;height:.6rem;border-radius:.3rem;background:#2f6fde}\
+@media(max-width:40rem){td.bar,th:last-child{display:none}td,th{padding:.5rem .7rem}}";
 
 /// Makes the page.
 pub(crate) fn html(source: &str, summary: &Summary) -> String {
