@@ -53,33 +53,43 @@ impl Hub {
     }
 
     fn routes(&self) -> Router<Self> {
-        let mut router = Router::new()
-            .route("/v1/publish", only(post(publish::publish)))
-            .route("/v1/channels", only(get(channels::show).delete(channels::delete)))
-            .route("/v1/history", only(get(channels::history)))
-            .route("/v1/connections", only(get(connections::list).delete(connections::close_subject)))
-            .route("/v1/connections/{id}", only(axum::routing::delete(connections::close)))
-            .route("/healthz", only(get(health::healthz)))
-            .route("/readyz", only(get(health::readyz)))
-            .route("/metrics", only(get(health::metrics)));
-        router = router
-            .route("/v1/jobs", only(post(jobs::create)))
-            .route("/v1/jobs/{id}", only(get(jobs::show).put(jobs::upsert)))
-            .route("/v1/jobs/{id}/events", stream_route(jobs::events))
-            .route("/v1/jobs/{id}/progress", only(post(jobs::progress)))
-            .route("/v1/jobs/{id}/complete", only(post(jobs::complete)))
-            .route("/v1/jobs/{id}/fail", only(post(jobs::fail)))
-            .route("/v1/jobs/{id}/download", only(get(jobs::download)))
-            .route("/v1/jobs/{id}/download/{name}", only(get(jobs::download_named)));
+        let mut router = Router::new();
+        for (path, methods) in table() {
+            router = router.route(path, methods);
+        }
         for route in &self.0.settings.job_routes {
             router = mount(router, route);
         }
         let extra = self.0.settings.events_paths.iter().map(String::as_str);
-        for path in ["/events", "/v1/events"].into_iter().chain(extra) {
+        for path in extra {
             router = router.route(path, stream_route(stream::events));
         }
         router
     }
+}
+
+/// Every route that is always there. `spec/openapi.yaml` has the same ones.
+fn table() -> Vec<(&'static str, MethodRouter<Hub>)> {
+    vec![
+        ("/events", stream_route(stream::events)),
+        ("/v1/events", stream_route(stream::events)),
+        ("/v1/publish", only(post(publish::publish))),
+        ("/v1/history", only(get(channels::history))),
+        ("/v1/channels", only(get(channels::show).delete(channels::delete))),
+        ("/v1/connections", only(get(connections::list).delete(connections::close_subject))),
+        ("/v1/connections/{id}", only(axum::routing::delete(connections::close))),
+        ("/v1/jobs", only(post(jobs::create))),
+        ("/v1/jobs/{id}", only(get(jobs::show).put(jobs::upsert))),
+        ("/v1/jobs/{id}/events", stream_route(jobs::events)),
+        ("/v1/jobs/{id}/progress", only(post(jobs::progress))),
+        ("/v1/jobs/{id}/complete", only(post(jobs::complete))),
+        ("/v1/jobs/{id}/fail", only(post(jobs::fail))),
+        ("/v1/jobs/{id}/download", only(get(jobs::download))),
+        ("/v1/jobs/{id}/download/{name}", only(get(jobs::download_named))),
+        ("/healthz", only(get(health::healthz))),
+        ("/readyz", only(get(health::readyz))),
+        ("/metrics", only(get(health::metrics))),
+    ]
 }
 
 /// Mounts a job type at a path of the application's own.
@@ -101,4 +111,16 @@ fn stream_route<H: Handler<T, Hub>, T: 'static>(handler: H) -> MethodRouter<Hub>
 /// Other methods get 405; axum adds `Allow`.
 fn only(route: MethodRouter<Hub>) -> MethodRouter<Hub> {
     route.fallback(problem::method_not_allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_router_and_its_description_have_the_same_paths() {
+        let description = include_str!("../../../../spec/openapi.yaml");
+        let paths: Vec<&str> =
+            description.lines().filter_map(|l| l.strip_prefix("  /")?.strip_suffix(':')).collect();
+        let routes: Vec<&str> = super::table().iter().map(|(path, _)| path.trim_start_matches('/')).collect();
+        assert_eq!(paths, routes, "spec/openapi.yaml names the routes in the same order");
+    }
 }

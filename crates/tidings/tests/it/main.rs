@@ -52,4 +52,6 @@ mod edge;
 
 mod health;
 
+mod openapi;
+
 mod model;
