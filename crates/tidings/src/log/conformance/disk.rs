@@ -69,23 +69,8 @@ fn on_lossy_disk(setup: Setup) -> Box<dyn Store> {
     Box::new(Lossy { setup, disk: LossyDisk::default() })
 }
 
-// The other areas need retention on disk.
-crate::log::conformance!(in_a_folder, in_folder, [append channels concurrent feed read]);
-crate::log::conformance!(on_a_lossy_disk, on_lossy_disk, [append channels concurrent feed read]);
-
-#[test]
-fn restarts_power_cuts_and_failed_appends_keep_what_was_acknowledged() {
-    for new in [in_folder, on_lossy_disk] {
-        super::restart::every_run_opens_an_epoch(&new);
-        super::restart::what_was_acknowledged_survives_every_ending(&new);
-        super::restart::keys_survive_a_restart(&new);
-        super::restart::deletions_survive_whatever_happens_around_them(&new);
-        super::restart::an_append_that_failed_halfway_is_there_as_a_whole_or_not_at_all(&new);
-        super::restart::what_a_run_found_survives_the_next_power_cut(&new);
-    }
-    // Not in a folder as well: a thousand real fsyncs show nothing that this does not.
-    super::model::random_operations_in_a_roomy_log_agree_with_the_model(&on_lossy_disk);
-}
+crate::log::conformance!(in_a_folder, in_folder);
+crate::log::conformance!(on_a_lossy_disk, on_lossy_disk);
 
 /// What a run of the script acknowledged before the power failed.
 #[derive(Debug, Default)]
