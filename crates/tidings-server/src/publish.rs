@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 
 use anyhow::{Context, Result};
 use tidings::core::limits::BODY_BYTES_MAX;
-use tidings_client::{Client, Publish};
+use tidings_client::{Client, Publish, PublishError};
 
 use crate::cli::PublishFlags;
 
@@ -29,7 +29,12 @@ pub(crate) async fn run(flags: PublishFlags) -> Result<()> {
         publish = publish.finish();
     }
     let client = Client::new(&flags.server.url)?;
-    let published = client.publish(&publish).await?;
+    let published = client.publish(&publish).await.map_err(|error| match error {
+        PublishError::NoAnswer(_) => {
+            anyhow::Error::new(error).context(format!("cannot publish to {}", flags.server.url))
+        }
+        other => other.into(),
+    })?;
     writeln!(std::io::stdout(), "{}", published.id.unwrap_or_default())?;
     Ok(())
 }
