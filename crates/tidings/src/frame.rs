@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tidings_core::wire::sse::encode;
 use tidings_core::{ChannelName, EventId, Key, Seq};
 
-use crate::log::{Flags, Record};
+use crate::log::{Append, Flags, Record};
 
 /// One event, ready to be sent.
 #[derive(Debug)]
@@ -43,6 +43,20 @@ impl Frame {
             flags: record.flags,
             id,
             plain: Bytes::from(encode::frame(&record.body, id)),
+            envelope: OnceLock::new(),
+        }
+    }
+
+    /// The frame of an event that was just appended.
+    pub(crate) fn appended(event: &Append, seq: Seq, id: EventId) -> Self {
+        Self {
+            seq,
+            channel: event.channel.clone(),
+            key: event.key.clone(),
+            expires_at_ms: event.expires_at_ms,
+            flags: event.flags,
+            id,
+            plain: Bytes::from(encode::frame(&event.body, id)),
             envelope: OnceLock::new(),
         }
     }

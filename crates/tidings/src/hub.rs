@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidings_core::connection::{Retry, Seed};
 use tidings_core::wire::sse::encode;
-use tidings_core::{ChannelName, Epoch, EventId, Seq};
+use tidings_core::{ChannelName, Epoch, Epochs, EventId, Seq};
 
 use crate::control;
 use crate::frame::{event_json, fields};
@@ -141,7 +141,8 @@ impl Hub {
             return self.publish_ephemeral(&publication);
         }
         let outcomes = self.commit(vec![publication.group()]).await?;
-        outcomes.into_iter().next().map_or(Err(CommitError::OutcomeUnknown.into()), |o| self.published(o))
+        let outcome = outcomes.into_iter().next().ok_or(CommitError::OutcomeUnknown)?;
+        published(outcome, &self.0.log.epochs())
     }
 
     /// Publishes several events with one commit, adjacent and in order: all that are not refused, or none.
@@ -160,12 +161,13 @@ impl Hub {
             false => self.commit(groups).await?,
         }
         .into_iter();
+        let epochs = self.0.log.epochs();
         let result = |(publication, checked): (&Publication, Result<(), PublishError>)| {
             checked?;
             if publication.ephemeral {
                 return self.publish_ephemeral(publication);
             }
-            outcomes.next().map_or(Err(CommitError::OutcomeUnknown.into()), |o| self.published(o))
+            outcomes.next().map_or(Err(CommitError::OutcomeUnknown.into()), |o| published(o, &epochs))
         };
         Ok(batch.iter().zip(checked).map(result).collect())
     }
@@ -174,21 +176,6 @@ impl Hub {
     pub(crate) async fn commit(&self, groups: Vec<crate::log::Group>) -> Result<Vec<Outcome>, CommitError> {
         let writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).clone();
         writer.ok_or(CommitError::Closing)?.commit(groups).await
-    }
-
-    /// Names the ids of an outcome.
-    pub(crate) fn published(&self, outcome: Outcome) -> Result<Published, PublishError> {
-        let epochs = self.0.log.epochs();
-        match outcome {
-            Outcome::Appended(places) => {
-                Ok(Published { ids: places.iter().map(|p| epochs.id(p.seq)).collect(), duplicate: false })
-            }
-            Outcome::Duplicate { first, count } => {
-                let ids = (0..u64::from(count)).map(|n| epochs.id(Seq(first.0 + n))).collect();
-                Ok(Published { ids, duplicate: true })
-            }
-            Outcome::Refused(refusal) => Err(refusal.into()),
-        }
     }
 
     fn publish_ephemeral(&self, publication: &Publication) -> Result<Published, PublishError> {
@@ -319,6 +306,20 @@ impl Hub {
         self.0.metrics.refused.inc();
         let retry = if soon { Retry::Stream } else { Retry::Overload };
         control::come_back(Seed(crate::clock::random()).retry_ms(retry))
+    }
+}
+
+/// Names the ids of an outcome.
+fn published(outcome: Outcome, epochs: &Epochs) -> Result<Published, PublishError> {
+    match outcome {
+        Outcome::Appended(places) => {
+            Ok(Published { ids: places.iter().map(|p| epochs.id(p.seq)).collect(), duplicate: false })
+        }
+        Outcome::Duplicate { first, count } => {
+            let ids = (0..u64::from(count)).map(|n| epochs.id(Seq(first.0 + n))).collect();
+            Ok(Published { ids, duplicate: true })
+        }
+        Outcome::Refused(refusal) => Err(refusal.into()),
     }
 }
 

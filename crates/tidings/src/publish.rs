@@ -3,6 +3,8 @@
 //! Owns: the rules of a publish and its errors. Does not know: HTTP, who may publish where.
 //! Flow: in ← a `Publication` · out → a `Group` for the writer, and its ids.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tidings_core::wire::sse::encode;
@@ -32,7 +34,7 @@ pub struct Publication {
     pub(crate) ttl_ms: Option<u64>,
     pub(crate) idempotency_key: Option<String>,
     /// Whose idempotency keys these are.
-    pub(crate) principal: String,
+    pub(crate) principal: Cow<'static, str>,
 }
 
 impl Publication {
@@ -47,7 +49,7 @@ impl Publication {
             ephemeral: false,
             ttl_ms: None,
             idempotency_key: None,
-            principal: String::new(),
+            principal: Cow::Borrowed(""),
         }
     }
 

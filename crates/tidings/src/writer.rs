@@ -9,11 +9,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidings_core::Seq;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::frame::Frame;
-use crate::log::{Append, AppendError, Group, Log, Outcome, Record};
+use crate::log::{Append, AppendError, Group, Log, Outcome};
 use crate::metrics::Metrics;
 use crate::shard::Shards;
 use crate::tail::Tail;
@@ -219,27 +218,12 @@ fn show(parts: &WriterParts, groups: &[Vec<Append>], outcomes: &[Outcome]) {
     for (events, outcome) in groups.iter().zip(outcomes) {
         let Outcome::Appended(places) = outcome else { continue };
         for (event, place) in events.iter().zip(places) {
-            let record = record(event, place.seq, place.prev);
-            frames.push(Arc::new(Frame::new(&record, epochs.id(place.seq))));
+            frames.push(Arc::new(Frame::appended(event, place.seq, epochs.id(place.seq))));
         }
     }
     parts.metrics.published.inc_by(u64::try_from(frames.len()).unwrap_or(0));
     parts.tail.push(frames);
     parts.shards.wake();
-}
-
-fn record(event: &Append, seq: Seq, prev: Seq) -> Record {
-    Record {
-        seq,
-        prev,
-        channel: event.channel.clone(),
-        body: event.body.clone(),
-        private: None,
-        key: event.key.clone(),
-        time_ms: event.time_ms,
-        expires_at_ms: event.expires_at_ms,
-        flags: event.flags,
-    }
 }
 
 fn bytes_of(groups: &[Group]) -> usize {

@@ -3,10 +3,13 @@
 //! Owns: the JSON of a publish and of its answers. Does not know: what makes a publish valid (`crate::publish`).
 //! Flow: a body → publications → the hub → ids.
 
+use std::borrow::Cow;
+
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -21,19 +24,46 @@ use crate::{Hub, PublishError};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Request<'a> {
-    channel: Option<String>,
+    #[serde(borrow)]
+    channel: Option<Text<'a>>,
     channels: Option<Vec<String>>,
-    event: Option<String>,
-    #[serde(borrow, default, deserialize_with = "present")]
+    event: Option<Text<'a>>,
+    #[serde(default, deserialize_with = "present")]
     data: Option<&'a RawValue>,
-    text: Option<String>,
-    key: Option<String>,
+    text: Option<Text<'a>>,
+    key: Option<Text<'a>>,
     #[serde(default, rename = "final")]
     is_final: bool,
     #[serde(default)]
     ephemeral: bool,
     ttl_ms: Option<u64>,
     idempotency_key: Option<String>,
+}
+
+/// Text as it stands in the body, unless it has escapes: a batch has thousands of them.
+#[derive(Debug)]
+struct Text<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+        from.deserialize_str(Reader)
+    }
 }
 
 /// `"data": null` is data.
@@ -126,13 +156,17 @@ async fn batch(hub: &Hub, headers: &HeaderMap, bytes: &Bytes) -> Result<Response
             Some(result) => Ok(result?),
             None => Err(PublishError::Commit(crate::CommitError::OutcomeUnknown).into()),
         });
-        let line = match result {
-            Ok(published) => answer(&published, None),
-            Err(problem) => {
-                json!({ "line": number, "code": problem.code.as_str(), "detail": problem.detail })
+        match result {
+            // The common answer, without a JSON value in between: there are a thousand of them.
+            Ok(Published { ids, duplicate: false }) if ids.len() == 1 => {
+                ids.iter().for_each(|id| out.push_str(&format!("{{\"id\":\"{id}\"}}")));
             }
-        };
-        out.push_str(&line.to_string());
+            Ok(published) => out.push_str(&answer(&published, None).to_string()),
+            Err(problem) => {
+                let line = json!({ "line": number, "code": problem.code.as_str(), "detail": problem.detail });
+                out.push_str(&line.to_string());
+            }
+        }
         out.push('\n');
     }
     let kind = HeaderValue::from_static("application/x-ndjson");
@@ -144,41 +178,24 @@ fn line_publication(line: &[u8]) -> Result<Publication, Problem> {
     if request.channels.is_some() {
         return Err(Problem::new(Code::FieldUnknown, "a line of a batch has `channel`, not `channels`"));
     }
-    let publication = publication(request)?;
-    publication.check()?;
-    Ok(publication)
+    publication(request)
 }
 
 fn publication(request: Request<'_>) -> Result<Publication, Problem> {
-    let names = match (request.channel, request.channels) {
-        (Some(_), Some(_)) => {
-            return Err(Problem::new(Code::FieldInvalid, "a publish has either `channel` or `channels`"));
-        }
-        (Some(one), None) => vec![one],
-        (None, Some(many)) => many,
-        (None, None) => return Err(PublishError::ChannelsMissing.into()),
-    };
-    if names.len() > limits::PUBLISH_CHANNELS_MAX {
-        return Err(PublishError::ChannelsTooMany(names.len()).into());
-    }
-    let channels = names.iter().map(|n| ChannelName::parse(n)).collect::<Result<Vec<_>, _>>()?;
-    let unique: std::collections::HashSet<&ChannelName> = channels.iter().collect();
-    if unique.len() < channels.len() {
-        return Err(Problem::new(Code::FieldInvalid, "`channels` names a channel twice"));
-    }
+    let channels = channels(request.channel, request.channels)?;
     let payload = match (request.data, request.text) {
         (Some(_), Some(_)) => {
             return Err(Problem::new(Code::DataConflict, "an event has either `data` or `text`"));
         }
         (Some(data), None) => Payload::raw_json(data)?,
-        (None, Some(text)) => Payload::text(&text)?,
+        (None, Some(text)) => Payload::text(&text.0)?,
         (None, None) => return Err(Problem::new(Code::FieldMissing, "an event has `data` or `text`")),
     };
     if request.ttl_ms == Some(0) {
         return Err(Problem::new(Code::FieldInvalid, "`ttl_ms` is a positive whole number"));
     }
-    let event = request.event.map_or_else(|| Ok(EventName::message()), |e| EventName::parse(&e))?;
-    let key = request.key.map(|k| Key::parse(&k)).transpose()?;
+    let event = request.event.map_or_else(|| Ok(EventName::message()), |e| EventName::parse(&e.0))?;
+    let key = request.key.map(|k| Key::parse(&k.0)).transpose()?;
     Ok(Publication {
         channels,
         event,
@@ -191,6 +208,26 @@ fn publication(request: Request<'_>) -> Result<Publication, Problem> {
         // With `--dev` there is one subject, which owns every key.
         principal: "dev".into(),
     })
+}
+
+fn channels(one: Option<Text<'_>>, many: Option<Vec<String>>) -> Result<Vec<ChannelName>, Problem> {
+    let names = match (one, many) {
+        (Some(_), Some(_)) => {
+            return Err(Problem::new(Code::FieldInvalid, "a publish has either `channel` or `channels`"));
+        }
+        (Some(one), None) => return Ok(vec![ChannelName::parse(&one.0)?]),
+        (None, Some(many)) => many,
+        (None, None) => return Err(PublishError::ChannelsMissing.into()),
+    };
+    if names.len() > limits::PUBLISH_CHANNELS_MAX {
+        return Err(PublishError::ChannelsTooMany(names.len()).into());
+    }
+    let channels = names.iter().map(|n| ChannelName::parse(n)).collect::<Result<Vec<_>, _>>()?;
+    let unique: std::collections::HashSet<&ChannelName> = channels.iter().collect();
+    if unique.len() < channels.len() {
+        return Err(Problem::new(Code::FieldInvalid, "`channels` names a channel twice"));
+    }
+    Ok(channels)
 }
 
 /// The header's key, quoted (as the IETF draft has it) or bare.
