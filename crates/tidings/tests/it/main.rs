@@ -4,6 +4,8 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
     unreachable_pub,

@@ -84,7 +84,7 @@ async fn every_client_gets_its_part_of_the_log_once_and_in_order(engine: Engine)
 }
 
 async fn run(engine: Engine, seed: u64) {
-    let tail_bytes = if seed % 2 == 0 { 1 } else { 16 << 20 };
+    let tail_bytes = if seed.is_multiple_of(2) { 1 } else { 16 << 20 };
     let keep_events = keep(RETAINED as u64);
     let server =
         Server::start_with(engine, |s| s.retention(keep_events).tail_bytes(tail_bytes).shards(2)).await;
