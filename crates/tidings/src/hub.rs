@@ -346,3 +346,50 @@ fn maintain(
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::log::disk::Options;
+    use crate::log::disk::io::sim::{Fault, SimDisk};
+
+    async fn ask(hub: &Hub, method: &str, target: &str, body: &'static str) -> (u16, serde_json::Value) {
+        let request = http::Request::builder().method(method).uri(target);
+        let request = request.header("content-type", "application/json").body(Body::from(body)).unwrap();
+        let answer = hub.router().oneshot(request).await.unwrap();
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_failed_sync_leaves_the_outcome_unknown_and_then_nothing_is_accepted() {
+        let disk = Arc::new(SimDisk::new());
+        let options = Options::default().segment_bytes(1 << 20).reserve_bytes(0).disk(Arc::clone(&disk) as _);
+        let log = Arc::new(DiskLog::open("/sim", options).unwrap());
+        let hub = Hub::start(Settings::in_memory().shards(1), log).unwrap();
+        let body = r#"{"channel":"a","data":1}"#;
+        assert_eq!(ask(&hub, "POST", "/v1/publish", body).await.0, 201);
+        let before = hub.head();
+
+        disk.fail(Some(Fault::Sync(1)));
+        let (status, problem) = ask(&hub, "POST", "/v1/publish", body).await;
+        assert_eq!((status, &problem["code"]), (503, &"outcome_unknown".into()));
+        assert_eq!(problem.get("committed"), None, "nobody knows");
+        let (status, problem) = ask(&hub, "POST", "/v1/publish", body).await;
+        assert_eq!((status, &problem["code"]), (503, &"log_poisoned".into()));
+        assert_eq!(problem["committed"], false);
+
+        let (status, ready) = ask(&hub, "GET", "/readyz", "").await;
+        assert_eq!((status, &ready["ready"]), (503, &false.into()));
+        assert!(ready["reason"].as_str().unwrap().starts_with("poisoned"), "{ready}");
+        assert_eq!(hub.head(), before, "nobody is shown what may not be there");
+        let (status, page) = ask(&hub, "GET", "/v1/history?channel=a", "").await;
+        assert_eq!((status, page["events"].as_array().map(Vec::len)), (200, Some(1)));
+        hub.close().unwrap_or_default();
+    }
+}

@@ -409,3 +409,114 @@ fn place(at: usize) -> u32 {
     // Invariant: streams are bounded far below u32.
     u32::try_from(at).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::BodyExt;
+    use tidings_core::{Epoch, EventId};
+
+    use super::*;
+    use crate::frame::Frame;
+    use crate::log::memory::MemoryLog;
+    use crate::log::{Flags, Record, Retention};
+    use crate::metrics::Metrics;
+    use crate::shard::{BodyPipe, Readers, StreamBody};
+    use crate::subscribe::{Registry, Subscription};
+    use crate::tail::Tail;
+
+    fn shard() -> (Shard, Arc<Registry>) {
+        let log = Arc::new(MemoryLog::new(Retention::default()));
+        let metrics = Arc::new(Metrics::new());
+        let (readers, _) = Readers::start(log.clone(), Arc::clone(&metrics), 0).unwrap();
+        let tail = Arc::new(Tail::new(Seq::ZERO, 1, 1 << 20));
+        let (keepalive, stall) = (Duration::from_secs(15), Duration::from_secs(300));
+        let registry = Registry::new(10, Arc::clone(&metrics));
+        let parts = ShardParts { tail, log, readers, metrics, keepalive, stall };
+        (Shard::new(0, parts).unwrap(), registry)
+    }
+
+    fn channel() -> ChannelName {
+        ChannelName::parse("a").unwrap()
+    }
+
+    fn frame(seq: u64) -> Arc<Frame> {
+        let record = Record {
+            seq: Seq(seq),
+            prev: Seq(seq - 1),
+            channel: channel(),
+            body: format!("channel: a\ndata: {seq}\n").into(),
+            private: None,
+            key: None,
+            time_ms: 1,
+            expires_at_ms: None,
+            flags: Flags::default(),
+        };
+        Arc::new(Frame::new(&record, EventId::new(Epoch::parse("e").unwrap(), Seq(seq))))
+    }
+
+    fn open(shard: &mut Shard, registry: &Arc<Registry>) -> StreamBody {
+        let pipe = BodyPipe::new();
+        let subscription = Subscription::new("dev", vec![channel()], Encoding::Plain);
+        shard.open(Opening {
+            sink: NewSink::Body(Arc::clone(&pipe)),
+            ticket: registry.admit(subscription).unwrap(),
+            preamble: Bytes::from_static(b":\n\n"),
+            cursor: Seq::ZERO,
+            grace: Box::default(),
+            end_after: None,
+        });
+        StreamBody(pipe)
+    }
+
+    /// Turns of the loop without sockets, reading all bodies, until nothing is left to do.
+    fn settle(shard: &mut Shard, bodies: &mut [StreamBody], out: &mut [Vec<u8>]) {
+        for _ in 0..20 {
+            for (body, out) in bodies.iter_mut().zip(out.iter_mut()) {
+                let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+                while let std::task::Poll::Ready(Some(Ok(part))) =
+                    std::pin::pin!(body.frame()).as_mut().poll(context)
+                {
+                    out.extend_from_slice(part.data_ref().unwrap());
+                }
+            }
+            for command in shard.inbox.take() {
+                shard.handle(command);
+            }
+            shard.begin_pass();
+            shard.drive_pass(VISITS_PER_TURN);
+            shard.drive_behind(SLICES_PER_TURN);
+        }
+    }
+
+    #[test]
+    fn what_is_refused_in_the_middle_of_a_pass_repeats_nothing_of_the_pass() {
+        let (mut shard, registry) = shard();
+        let mut bodies = [open(&mut shard, &registry), open(&mut shard, &registry)];
+        let mut out = [Vec::new(), Vec::new()];
+        settle(&mut shard, &mut bodies, &mut out);
+        assert!(shard.conns.iter().all(|(_, conn)| conn.place.is_in_step()));
+
+        shard.parts.tail.push(vec![frame(1), frame(2)]);
+        shard.begin_pass();
+        shard.drive_pass(1);
+        assert!(shard.pass.is_some(), "one of the two was visited");
+        // Larger than what a body takes beside anything else: the visited one is refused.
+        let typing = Bytes::from(format!("event: typing\ndata: {}\n\n", "x".repeat(100_000)));
+        let event = Ephemeral { channel: channel(), plain: typing.clone(), envelope: typing };
+        shard.ephemeral(&event);
+        shard.handle_deleted(channel(), Seq::ZERO);
+        assert!(shard.conns.iter().any(|(_, conn)| !conn.place.is_in_step()));
+        shard.parts.tail.push(vec![frame(3)]);
+        settle(&mut shard, &mut bodies, &mut out);
+
+        for out in out {
+            let text = String::from_utf8(out).unwrap();
+            let numbers: Vec<&str> =
+                text.lines().filter_map(|l| l.strip_prefix("data: ")).filter(|d| d.len() == 1).collect();
+            assert_eq!(numbers, ["1", "2", "3"]);
+            assert!(text.ends_with("\n\n"));
+            assert_eq!(text.matches("tidings.reset").count(), 1, "the deletion is told behind the pass");
+        }
+    }
+}
