@@ -64,7 +64,7 @@ pub(super) const BUILDS: &[Build] = &[
         file: "crates/tidings/src/shard/run.rs",
         find: "            place: Place::open(cursor),",
         replace: "            place: Place::open(cursor.max(self.parts.tail.head())),",
-        catchers: &[BlackBox("tidings", "resume"), Torture(10)],
+        catchers: &[Torture(10), BlackBox("tidings", "resume")],
     },
     Build {
         name: "drop on a full socket",

@@ -7,15 +7,20 @@
 mod builds;
 
 use std::collections::HashSet;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Output};
+use std::process::{Command, ExitCode, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use self::builds::{BUILDS, Build, Catcher};
 use crate::torture::{Size, torture, workspace};
 use crate::{power, torture};
+
+/// Tests wait for events that a broken build never sends: one that takes so long has noticed.
+const TEST_LIMIT: Duration = Duration::from_secs(90);
 
 /// Reads the arguments and runs.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
@@ -127,7 +132,10 @@ fn noticed(who: &str, run: Result<(crate::checker::Report, String)>) -> Result<O
         Ok((report, _)) if report.caught() => Ok(Some(format!("{who}: {}", report.kinds()))),
         Ok((report, _)) => Ok(report.invalid.first().map(|said| format!("{who}: {said:.120}"))),
         // A server that does not start again is noticed too.
-        Err(error) => Ok(Some(format!("{who}: {:.120}", format!("{error:#}").replace('\n', " ")))),
+        Err(error) => {
+            let said = format!("{error:#}");
+            Ok(Some(format!("{who}: {:.160}", said.lines().last().unwrap_or_default())))
+        }
     }
 }
 
@@ -220,9 +228,10 @@ impl Copied {
         }
         let mut run = words(&[]);
         run.push(filter.to_owned());
-        let ran = self.cargo(&run.iter().map(String::as_str).collect::<Vec<_>>())?;
-        let said = String::from_utf8_lossy(&ran.stdout);
-        if ran.status.success() {
+        let Some((status, said)) = self.limited(&run)? else {
+            return Ok(Some(format!("test {filter}: hangs")));
+        };
+        if status.success() {
             if !said.lines().any(|line| line.starts_with("test result") && !line.contains(" 0 passed")) {
                 bail!("no test has the name {filter}");
             }
@@ -233,6 +242,33 @@ impl Copied {
             .skip_while(|line| *line != "failures:")
             .find_map(|line| line.strip_prefix("---- ").and_then(|rest| rest.split_whitespace().next()));
         Ok(Some(format!("test {}", failed.unwrap_or(filter))))
+    }
+
+    /// Runs cargo for a bounded time; `None` if it took longer and was ended with its children.
+    fn limited(&self, words: &[String]) -> Result<Option<(ExitStatus, String)>> {
+        let path = self.target.join("said");
+        let said = std::fs::File::create(&path)?;
+        let mut child = Command::new(torture::cargo())
+            .args(words)
+            .current_dir(&self.source)
+            .env("CARGO_TARGET_DIR", &self.target)
+            .stdout(said)
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .context("cannot run cargo")?;
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(Some((status, std::fs::read_to_string(&path)?)));
+            }
+            if begun.elapsed() > TEST_LIMIT {
+                kill_process_group(Pid::from_child(&child), Signal::KILL)?;
+                child.wait()?;
+                return Ok(None);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn server(&self) -> Result<PathBuf> {

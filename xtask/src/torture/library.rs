@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::random::Random;
 use super::reader::{Plan, enter, note};
-use super::world::{Phase, World, value_of};
+use super::world::{EPHEMERAL, Phase, World, value_of};
 use crate::checker::{Event, Reset, Seen, Session};
 
 /// Runs a client until the run is over.
@@ -87,6 +87,7 @@ impl Reader {
                 note(&world, self.number, Seen::Hello(hello.id.as_deref().and_then(|id| world.id(id))));
                 self.asked = hello.id.unwrap_or_default();
             }
+            Item::Event(event) if event.data.starts_with(EPHEMERAL) && event.id.is_none() => {}
             Item::Event(event) => {
                 let value = value_of(&event.data);
                 let id = event.id.as_deref().and_then(|id| world.id(id));

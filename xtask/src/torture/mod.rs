@@ -64,6 +64,7 @@ impl Size {
             ("stalls", seconds),
             ("finals", seconds / 4),
             ("streams that ended for good", seconds / 4),
+            ("ephemeral deliveries", seconds * 20),
             ("retries", seconds / 4),
             ("duplicates recognised", seconds / 30 + 1),
             ("answers thrown away", seconds / 6),
@@ -166,6 +167,9 @@ async fn live(world: &Rc<World>, place: &Place, size: &Size) -> Result<(Report, 
     for number in 0..size.publishers {
         let publisher = Publisher::new(world, number).context("a publisher")?;
         publishers.push(spawn_local(publisher.run(size.pause_ms)));
+    }
+    if let Some(publisher) = Publisher::new(world, 60) {
+        publishers.push(spawn_local(publisher.whisper()));
     }
     publishers.extend((0..2).map(|number| spawn_local(oneoff::run(Rc::clone(world), number))));
     let server = fault::run(Rc::clone(world), server, size.time).await?;

@@ -10,7 +10,7 @@ use tidings_client::{Client, Publish, PublishError, Published};
 use tokio::time::{sleep, timeout};
 
 use super::random::Random;
-use super::world::{Phase, World, data};
+use super::world::{EPHEMERAL, Phase, World, data};
 use crate::checker::{Id, Item, Outcome};
 
 /// Conflation keys, few, so that they are replaced often.
@@ -61,6 +61,21 @@ impl Publisher {
             let job = self.choose();
             self.publish(job).await;
             sleep(self.random.millis(0, 2 * pause_ms)).await;
+        }
+    }
+
+    /// Publishes ephemeral events until the faults are over. They are written between frames to connections in step, which
+    /// is what they are here for; whether they arrive is nobody's business.
+    pub(crate) async fn whisper(mut self) {
+        while self.world.phase() == Phase::Faults {
+            let Some(&channel) = self.random.pick(&self.world.regular) else { return };
+            let publish = Publish::to(self.world.channel_name(channel).to_string()).ephemeral();
+            let text = format!("{EPHEMERAL}{}}}", self.jobs);
+            self.jobs += 1;
+            if self.client.publish(&publish.json(text)).await.is_ok() {
+                self.world.count("ephemeral events");
+            }
+            sleep(self.random.millis(0, 8)).await;
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::http;
 use super::random::Random;
-use super::world::{Phase, World, value_of};
+use super::world::{EPHEMERAL, Phase, World, value_of};
 use crate::checker::{Client, Event, Id, Reset, Seen, Session, Start};
 
 /// Silence after which a connection is given up, as our own clients do: 2.5 keep-alives of 2 s, and some for a busy
@@ -243,6 +243,10 @@ impl Reader {
     fn take(&mut self, parser: &mut Parser, mut bytes: &[u8]) -> Result<()> {
         while let Some(item) = parser.next(&mut bytes)? {
             let Item::Event(parsed) = item else { continue };
+            if parsed.data.starts_with(EPHEMERAL) {
+                self.hear(&parsed);
+                continue;
+            }
             if let Some(seen) = seen(&self.world, &parsed) {
                 if let Seen::Event(Event { value: Some(value), .. }) = seen {
                     self.count_down(value);
@@ -253,6 +257,15 @@ impl Reader {
         self.last_id.clear();
         self.last_id.push_str(parser.last_event_id());
         Ok(())
+    }
+
+    /// An ephemeral event has no id, so it moves nothing; but it is not for others.
+    fn hear(&self, parsed: &Parsed) {
+        self.world.count("ephemeral deliveries");
+        let channel = self.world.channel(parsed.channel.as_deref().unwrap_or("?"));
+        if !self.plan.channels.contains(&channel) {
+            self.world.complain(format!("{} got {parsed:?}", self.plan.name));
+        }
     }
 
     fn count_down(&mut self, value: u64) {

@@ -3,6 +3,7 @@
 //! Owns: reading everything by stream and by history. Does not know: what should be there.
 //! Flow: channels → streams from the start, and `/v1/history` → the log as both have it.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
@@ -24,9 +25,11 @@ const REST: Duration = Duration::from_millis(1_500);
 /// Reads all channels by history, which leaves nothing out: that is the log. Fresh readers of streams from the start are
 /// clients like any other.
 pub(crate) async fn everything(world: &Rc<World>) -> Result<Vec<Logged>> {
-    let count = u16::try_from(world.channels()).unwrap_or(u16::MAX);
-    let channels: Vec<u16> = (0..count).collect();
-    let (regular, once) = channels.split_at(world.regular.len());
+    // Not every name that came over a stream: a broken server may have invented some.
+    let published: BTreeSet<u16> =
+        world.publishes.borrow().iter().flat_map(|p| p.items.iter().map(|item| item.channel)).collect();
+    let channels: Vec<u16> = published.into_iter().collect();
+    let (regular, once): (Vec<u16>, Vec<u16>) = channels.iter().partition(|c| world.regular.contains(c));
     for some in regular.chunks(STREAM_CHANNELS_MAX).chain(once.chunks(STREAM_CHANNELS_MAX)) {
         stream(world, some).await?;
     }

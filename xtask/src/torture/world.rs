@@ -93,10 +93,6 @@ impl World {
         self.names.borrow().channels.get(usize::from(number)).cloned().unwrap_or_else(|| "?".into())
     }
 
-    pub(crate) fn channels(&self) -> usize {
-        self.names.borrow().channels.len()
-    }
-
     /// Reads an id; `None` if it is none.
     pub(crate) fn id(&self, text: &str) -> Option<Id> {
         let id = EventId::parse(text)?;
@@ -179,6 +175,9 @@ impl World {
         }
     }
 }
+
+/// How the data of an ephemeral event begins.
+pub(crate) const EPHEMERAL: &str = "{\"e\":";
 
 /// The data of an event: its value and a filling that follows from it, so that altered data shows.
 pub(crate) fn data(value: u64) -> String {

@@ -76,6 +76,12 @@ pub fn a_refused_group_leaves_nothing_behind(new: New<'_>) {
     assert_eq!(bench.bodies("a"), ["1"]);
     let next = bench.put("a", "2");
     assert_eq!(next, Appended { seq: next.seq, prev: a.seq });
+    // Nor in front of a group of the same append.
+    let group = plain(vec![event("new", "x"), event("a", "x"), expecting("b", "x", Seq(99))]);
+    let mut outcomes = bench.append(vec![group, plain(vec![event("a", "3")])]).unwrap();
+    let last = appended(outcomes.remove(1))[0];
+    assert_eq!(last, Appended { seq: next.seq.next(), prev: next.seq });
+    assert_eq!((bench.head(), bench.of("new")), (last.seq, None));
 }
 
 /// `expected_prev` is compared with the channel's head; `Seq::ZERO` means that it has none.
