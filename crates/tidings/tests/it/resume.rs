@@ -9,6 +9,9 @@ use crate::http::request;
 use crate::server::{Engine, Server, keep};
 
 on_each_engine! {
+    a_trimmed_position_is_told_and_gets_what_is_retained,
+    start_on_trimmed_history_is_no_reset,
+    resets_name_only_the_channels_that_lost_events,
     the_header_wins_over_the_query_and_the_query_over_from,
     a_cut_after_every_byte_loses_and_repeats_nothing,
     a_stream_that_is_cut_before_its_first_event_resumes_behind_hello,
@@ -167,9 +170,8 @@ async fn retained(server: &Server, channel: &str) -> Vec<u64> {
     page["events"].as_array().unwrap().iter().map(|e| e["data"].as_u64().unwrap()).collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_trimmed_position_is_told_and_gets_what_is_retained() {
-    let server = Server::start_with(Engine::Memory, |s| s.retention(keep(10)).tail_bytes(1)).await;
+async fn a_trimmed_position_is_told_and_gets_what_is_retained(engine: Engine) {
+    let server = Server::start_with(engine, |s| s.retention(keep(10)).tail_bytes(1)).await;
     let ids = server.numbers("a", 0..5).await;
     server.numbers("a", 5..100).await;
     server.until_trimmed("a", 11).await;
@@ -185,9 +187,8 @@ async fn a_trimmed_position_is_told_and_gets_what_is_retained() {
     assert_eq!(stream.numbers(1).await, [100]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn start_on_trimmed_history_is_no_reset() {
-    let server = Server::start_with(Engine::Memory, |s| s.retention(keep(10))).await;
+async fn start_on_trimmed_history_is_no_reset(engine: Engine) {
+    let server = Server::start_with(engine, |s| s.retention(keep(10))).await;
     server.numbers("a", 0..100).await;
     server.until_trimmed("a", 11).await;
     let left = retained(&server, "a").await;
@@ -221,9 +222,8 @@ async fn a_deleted_position_is_told_and_goes_on(engine: Engine) {
     assert_eq!(current.numbers(2).await, [5, 6]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn resets_name_only_the_channels_that_lost_events() {
-    let server = Server::start_with(Engine::Memory, |s| s.retention(keep(10)).tail_bytes(1)).await;
+async fn resets_name_only_the_channels_that_lost_events(engine: Engine) {
+    let server = Server::start_with(engine, |s| s.retention(keep(10)).tail_bytes(1)).await;
     let from = server.numbers("quiet", 0..1).await.remove(0);
     server.numbers("quiet", 1..2).await;
     server.numbers("busy", 0..100).await;
