@@ -69,6 +69,9 @@ pub(crate) struct ServeFlags {
     /// Streams at once; 0 means what the open-file limit allows
     #[arg(long, env = "TIDINGS_STREAMS_MAX", default_value_t = 0, value_name = "COUNT")]
     pub(crate) streams_max: usize,
+    /// Streams of one client address; a proxy on loopback counts by the last address in its X-Forwarded-For
+    #[arg(long, env = "TIDINGS_STREAMS_PER_ADDRESS", default_value_t = 100, value_name = "COUNT")]
+    pub(crate) streams_per_address: u32,
     /// New streams per second; more have to wait
     #[arg(long, env = "TIDINGS_STREAMS_PER_SECOND", default_value_t = 2_000, value_name = "COUNT")]
     pub(crate) streams_per_second: u32,

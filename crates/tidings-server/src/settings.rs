@@ -47,6 +47,7 @@ pub(crate) fn settings(flags: &ServeFlags, streams_allowed: usize) -> Result<Set
         .stall(Duration::from_secs(flags.stall_s.max(1)))
         .drain(Duration::from_secs(flags.drain_s))
         .streams_max(streams_max)
+        .streams_per_address(flags.streams_per_address)
         .streams_per_second(flags.streams_per_second)
         .public_url(flags.public_url.clone())
         .events_paths(flags.events_path.clone())

@@ -111,7 +111,8 @@ impl Hub {
         let closing = Arc::new((Mutex::new(false), std::sync::Condvar::new()));
         let artifacts = Arc::new(crate::jobs::Artifacts::beside(settings.data.as_deref()));
         threads.push(maintain(Arc::clone(&log), Arc::clone(&artifacts), Arc::clone(&closing))?);
-        let registry = Registry::new(settings.streams_max, Arc::clone(&metrics));
+        let registry =
+            Registry::new(settings.streams_max, settings.streams_per_address, Arc::clone(&metrics));
         let pace = Pace::per_second(settings.streams_per_second);
         let jobs = crate::jobs::State::open(&*log, artifacts);
         Ok(Self(Arc::new(Inner {

@@ -30,6 +30,8 @@ pub struct Settings {
     pub shards: Option<usize>,
     /// Streams at once. Default: what the open-file limit allows.
     pub streams_max: usize,
+    /// Streams of one client address. Peers on loopback count only by the address that they forward. Default 100.
+    pub streams_per_address: u32,
     /// New streams per second. Default 2,000.
     pub streams_per_second: u32,
     /// Silence after which a stream gets a comment. Default 15 s.
@@ -61,6 +63,7 @@ impl Default for Settings {
             disk_reserve_bytes: 512 << 20,
             shards: None,
             streams_max: 100_000,
+            streams_per_address: 100,
             streams_per_second: 2_000,
             keepalive: Duration::from_secs(15),
             stall: Duration::from_secs(300),
@@ -110,6 +113,8 @@ impl Settings {
         shards: usize = Some(shards.max(1));
         /// Streams at once.
         streams_max: usize = streams_max;
+        /// Streams of one client address.
+        streams_per_address: u32 = streams_per_address;
         /// New streams per second.
         streams_per_second: u32 = streams_per_second.max(1);
         /// Silence after which a stream gets a comment.

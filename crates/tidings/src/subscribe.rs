@@ -4,6 +4,7 @@
 //! Flow: in ← an admitted request · out → a `Ticket`, which undoes the registration when it is dropped.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,6 +24,8 @@ pub(crate) struct Subscription {
     pub(crate) encoding: Encoding,
     /// When it was opened, Unix milliseconds.
     pub(crate) opened_ms: u64,
+    /// Where the client is, if that is known and counted.
+    address: Option<IpAddr>,
     behind: AtomicBool,
 }
 
@@ -34,8 +37,21 @@ impl Subscription {
             channels: channels.into(),
             encoding,
             opened_ms: crate::clock::unix_ms(),
+            address: None,
             behind: AtomicBool::new(true),
         }
+    }
+
+    /// Counts the stream for a client's address. Of IPv6, a client has a whole network of 64 bits.
+    pub(crate) fn from_address(mut self, address: Option<IpAddr>) -> Self {
+        self.address = address.map(|address| match address {
+            IpAddr::V4(_) => address,
+            IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or_else(
+                || IpAddr::V6(std::net::Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+                IpAddr::V4,
+            ),
+        });
+        self
     }
 
     /// Whether the stream has a cursor of its own.
@@ -55,7 +71,19 @@ pub(crate) struct Registry {
     parts: Vec<Mutex<HashMap<u64, Entry>>>,
     streams: AtomicU64,
     streams_max: u64,
+    /// Streams of each client address that is counted.
+    addresses: Mutex<HashMap<IpAddr, u32>>,
+    streams_per_address: u32,
     metrics: Arc<Metrics>,
+}
+
+/// Why a stream was not registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Crowded {
+    /// There are as many as the open-file limit allows.
+    Server,
+    /// The client's address has as many as it may.
+    Address,
 }
 
 #[derive(Debug)]
@@ -68,27 +96,53 @@ struct Entry {
 const PARTS: usize = 16;
 
 impl Registry {
-    pub(crate) fn new(streams_max: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub(crate) fn new(streams_max: usize, streams_per_address: u32, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             parts: (0..PARTS).map(|_| Mutex::default()).collect(),
             streams: AtomicU64::new(0),
             streams_max: u64::try_from(streams_max).unwrap_or(u64::MAX),
+            addresses: Mutex::default(),
+            streams_per_address,
             metrics,
         })
     }
 
-    /// Registers a stream; `None` if there are as many as the open-file limit allows.
-    pub(crate) fn admit(self: &Arc<Self>, subscription: Subscription) -> Option<Ticket> {
+    /// Registers a stream, unless there are too many.
+    pub(crate) fn admit(self: &Arc<Self>, subscription: Subscription) -> Result<Ticket, Crowded> {
         let taken = self.streams.fetch_add(1, Ordering::AcqRel);
-        if taken >= self.streams_max {
+        let crowded = match taken >= self.streams_max {
+            true => Some(Crowded::Server),
+            false => subscription.address.and_then(|address| self.enter(address)),
+        };
+        if let Some(crowded) = crowded {
             self.streams.fetch_sub(1, Ordering::AcqRel);
-            return None;
+            return Err(crowded);
         }
         self.metrics.connections.inc();
         let subscription = Arc::new(subscription);
         let entry = Entry { subscription: Arc::clone(&subscription), place: None };
         self.part(subscription.id).insert(subscription.id, entry);
-        Some(Ticket { subscription, registry: Arc::clone(self) })
+        Ok(Ticket { subscription, registry: Arc::clone(self) })
+    }
+
+    fn enter(&self, address: IpAddr) -> Option<Crowded> {
+        let mut addresses = lock(&self.addresses);
+        let count = addresses.entry(address).or_default();
+        if *count >= self.streams_per_address {
+            return Some(Crowded::Address);
+        }
+        *count += 1;
+        None
+    }
+
+    fn leave(&self, address: IpAddr) {
+        let mut addresses = lock(&self.addresses);
+        if let Some(count) = addresses.get_mut(&address) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                addresses.remove(&address);
+            }
+        }
     }
 
     pub(crate) fn streams(&self) -> u64 {
@@ -157,6 +211,9 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.registry.part(self.subscription.id).remove(&self.subscription.id);
+        if let Some(address) = self.subscription.address {
+            self.registry.leave(address);
+        }
         self.registry.streams.fetch_sub(1, Ordering::AcqRel);
         self.registry.metrics.connections.dec();
     }

@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use super::stream::{Handed, Handoff};
+use super::stream::{Handed, Handoff, Peer};
 use crate::Hub;
 
 /// How long the tasks of connections may take to end once they are closed.
@@ -112,11 +112,12 @@ impl Server {
         if let Err(error) = socket.set_nodelay(true) {
             return tracing::debug!(%error, "a connection ended before it began");
         }
+        let Ok(peer) = socket.peer_addr().map(|address| Peer(address.ip())) else { return };
         let mut closing = self.closing.clone();
         let served = async {
             match tokio::time::timeout(self.hub.0.settings.head_timeout, is_http2(&socket)).await {
-                Ok(Ok(true)) => self.http2(socket).await,
-                Ok(Ok(false)) => self.http1(socket).await,
+                Ok(Ok(true)) => self.http2(socket, peer).await,
+                Ok(Ok(false)) => self.http1(socket, peer).await,
                 Ok(Err(_)) | Err(_) => {}
             }
         };
@@ -126,11 +127,12 @@ impl Server {
         }
     }
 
-    async fn http1(self: &Arc<Self>, socket: TcpStream) {
+    async fn http1(self: &Arc<Self>, socket: TcpStream, peer: Peer) {
         let handoff = Handoff::default();
         let (slot, server) = (handoff.clone(), Arc::clone(self));
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(slot.clone());
+            request.extensions_mut().insert(peer);
             Arc::clone(&server).answer(request)
         });
         let mut connection = hyper::server::conn::http1::Builder::new()
@@ -159,9 +161,12 @@ impl Server {
         }
     }
 
-    async fn http2(self: &Arc<Self>, socket: TcpStream) {
+    async fn http2(self: &Arc<Self>, socket: TcpStream, peer: Peer) {
         let server = Arc::clone(self);
-        let service = service_fn(move |request| Arc::clone(&server).answer(request));
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            Arc::clone(&server).answer(request)
+        });
         let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_concurrent_streams(H2_STREAMS_MAX)

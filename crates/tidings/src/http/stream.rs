@@ -4,6 +4,7 @@
 //! Flow: query and headers → the resume decision → head, hello, reset → a shard; or a refusal that an `EventSource`
 //! survives.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
@@ -25,7 +26,7 @@ use crate::control;
 use crate::frame::{Encoding, Frame};
 use crate::log::{LogError, ReadLimit, ReadOutcome, Want};
 use crate::shard::{BodyPipe, NewSink, Opening, StreamBody, retained};
-use crate::subscribe::{Subscription, Ticket, connection_text};
+use crate::subscribe::{Crowded, Subscription, Ticket, connection_text};
 
 /// Where a handler leaves a stream that is to be served on the bare socket. The connection's driver finds it there.
 #[derive(Debug, Clone, Default)]
@@ -137,8 +138,10 @@ pub(crate) async fn open(hub: &Hub, parts: &Parts, request: StreamRequest) -> Re
     let Some((mut preamble, begin, subscription)) = decide(hub, request).await? else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
-    let Some(ticket) = hub.0.registry.admit(subscription) else {
-        return refuse(hub, parts, Code::Overloaded);
+    let ticket = match hub.0.registry.admit(subscription.from_address(client_address(parts))) {
+        Ok(ticket) => ticket,
+        Err(Crowded::Server) => return refuse(hub, parts, Code::Overloaded),
+        Err(Crowded::Address) => return refuse(hub, parts, Code::StreamsTooMany),
     };
     if let Some(handoff) = parts.extensions.get::<Handoff>() {
         let mut bytes = head_bytes(parts);
@@ -151,6 +154,21 @@ pub(crate) async fn open(hub: &Hub, parts: &Parts, request: StreamRequest) -> Re
     let handed = Handed { ticket, preamble: preamble.into(), begin };
     hub.0.shards.open(handed.opening(NewSink::Body(Arc::clone(&pipe))));
     Ok((head(parts), Body::new(StreamBody(pipe))).into_response())
+}
+
+/// Who is at the other end of the connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
+/// The address that a stream counts for. A peer on loopback is a proxy of ours or a program beside us: it counts only by
+/// the address that it forwards, the last one in `X-Forwarded-For`, which it wrote itself.
+fn client_address(parts: &Parts) -> Option<IpAddr> {
+    let Peer(peer) = *parts.extensions.get::<Peer>()?;
+    if !peer.to_canonical().is_loopback() {
+        return Some(peer);
+    }
+    let forwarded = parts.headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
+    forwarded.rsplit(',').next()?.trim().parse().ok()
 }
 
 /// Overload and drain: an `EventSource` would never come back after an error, so it gets an empty stream.

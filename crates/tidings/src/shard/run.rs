@@ -431,7 +431,7 @@ mod tests {
         let (readers, _) = Readers::start(log.clone(), Arc::clone(&metrics), 0).unwrap();
         let tail = Arc::new(Tail::new(Seq::ZERO, 1, 1 << 20));
         let (keepalive, stall) = (Duration::from_secs(15), Duration::from_secs(300));
-        let registry = Registry::new(10, Arc::clone(&metrics));
+        let registry = Registry::new(10, 10, Arc::clone(&metrics));
         let parts = ShardParts { tail, log, readers, metrics, keepalive, stall };
         (Shard::new(0, parts).unwrap(), registry)
     }

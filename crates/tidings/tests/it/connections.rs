@@ -19,6 +19,7 @@ on_each_engine! {
     a_silent_stream_gets_comments,
     a_reader_that_takes_nothing_for_the_stall_time_is_closed,
     too_many_streams_are_told_to_come_back,
+    a_client_behind_a_proxy_is_counted_by_the_address_that_the_proxy_saw,
 }
 
 async fn connection(stream: &mut Stream) -> String {
@@ -189,6 +190,30 @@ async fn too_many_streams_are_told_to_come_back(engine: Engine) {
     drop(one);
     server.until_metric("tidings_connections", 1.0).await;
     server.stream("channel=a").await.hello().await;
+}
+
+async fn a_client_behind_a_proxy_is_counted_by_the_address_that_the_proxy_saw(engine: Engine) {
+    let server = Server::start_with(engine, |s| s.streams_per_address(1)).await;
+    // The last address is the one that the proxy wrote; what stands before it anybody could have sent.
+    let from = |address: &'static str| [("x-forwarded-for", address)];
+    let mut first = TcpStream::connect(server.addr).await.unwrap();
+    let text = head(server.addr, "GET", "/events?channel=a", &from("10.0.0.1, 203.0.113.7"));
+    first.write_all(text.as_bytes()).await.unwrap();
+    server.until_metric("tidings_connections", 1.0).await;
+    let again = request(server.addr, "GET", "/events?channel=a", &from("10.9.9.9, 203.0.113.7"), b"").await;
+    again.is_problem(429, "streams_too_many");
+    // Another address, and a program beside the server, are not concerned.
+    let mut second = TcpStream::connect(server.addr).await.unwrap();
+    let text = head(server.addr, "GET", "/events?channel=a", &from("203.0.113.8"));
+    second.write_all(text.as_bytes()).await.unwrap();
+    server.stream("channel=a").await.hello().await;
+    server.stream("channel=a").await.hello().await;
+    drop((first, second));
+    server.until_metric("tidings_connections", 0.0).await;
+    let text = head(server.addr, "GET", "/events?channel=a", &from("203.0.113.7"));
+    let mut third = TcpStream::connect(server.addr).await.unwrap();
+    third.write_all(text.as_bytes()).await.unwrap();
+    server.until_metric("tidings_connections", 1.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
