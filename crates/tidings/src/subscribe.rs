@@ -43,7 +43,7 @@ impl Subscription {
     }
 
     /// Counts the stream for a client's address. Of IPv6, a client has a whole network of 64 bits.
-    pub(crate) fn from_address(mut self, address: Option<IpAddr>) -> Self {
+    pub(crate) fn counted_for(mut self, address: Option<IpAddr>) -> Self {
         self.address = address.map(|address| match address {
             IpAddr::V4(_) => address,
             IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or_else(

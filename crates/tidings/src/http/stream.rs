@@ -138,7 +138,7 @@ pub(crate) async fn open(hub: &Hub, parts: &Parts, request: StreamRequest) -> Re
     let Some((mut preamble, begin, subscription)) = decide(hub, request).await? else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
-    let ticket = match hub.0.registry.admit(subscription.from_address(client_address(parts))) {
+    let ticket = match hub.0.registry.admit(subscription.counted_for(client_address(parts))) {
         Ok(ticket) => ticket,
         Err(Crowded::Server) => return refuse(hub, parts, Code::Overloaded),
         Err(Crowded::Address) => return refuse(hub, parts, Code::StreamsTooMany),
