@@ -22,6 +22,9 @@ use crate::{power, torture};
 /// Tests wait for events that a broken build never sends: one that takes so long has noticed.
 const TEST_LIMIT: Duration = Duration::from_secs(90);
 
+/// How long clients may take to catch up: enough for the product as it is on a busy machine.
+const HEALING: Duration = Duration::from_secs(20);
+
 /// Reads the arguments and runs.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let mut only = None;
@@ -113,10 +116,9 @@ fn ask(copy: &Copied, catcher: Catcher) -> Result<Option<String>> {
         Catcher::BlackBox(package, filter) => copy.test(&["--package", package, "--test", "it"], filter),
         Catcher::Torture(seconds) => {
             let binary = copy.server()?;
-            let size = Size {
-                planned: Vec::new(),
-                ..Size::full(Duration::from_secs(seconds), torture::fresh_seed())
-            };
+            let full = Size::full(Duration::from_secs(seconds), torture::fresh_seed());
+            // Clients of a broken build often wait for ever.
+            let size = Size { planned: Vec::new(), healing: HEALING, ..full };
             noticed("torture", torture(&binary, &size))
         }
         Catcher::Power(cycles) if power::possible().is_ok() => {
@@ -144,13 +146,18 @@ fn noticed(who: &str, run: Result<(crate::checker::Report, String)>) -> Result<O
 struct Copied {
     source: PathBuf,
     target: PathBuf,
+    /// Two runs would break each other's lines.
+    _lock: std::fs::File,
 }
 
 impl Copied {
     fn new() -> Result<Self> {
         let from = workspace();
         let root = from.join("target/sabotage");
-        let copy = Self { source: root.join("source"), target: root.join("target") };
+        std::fs::create_dir_all(&root)?;
+        let lock = std::fs::File::create(root.join("lock"))?;
+        lock.lock().context("cannot wait for another run of sabotage")?;
+        let copy = Self { source: root.join("source"), target: root.join("target"), _lock: lock };
         let listed = Command::new("git")
             .args(["ls-files", "--cached", "--others", "--exclude-standard", "-z"])
             .current_dir(&from)

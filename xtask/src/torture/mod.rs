@@ -33,13 +33,12 @@ use crate::checker::{self, Item, Report, Start};
 
 /// Channels that live through a run.
 const CHANNELS: u16 = 24;
-/// How long clients have to catch up once nothing is broken any more.
-const HEALING: Duration = Duration::from_secs(60);
-
 /// How much of everything.
 #[derive(Debug, Clone)]
 pub(crate) struct Size {
     pub(crate) time: Duration,
+    /// How long clients have to catch up once nothing is broken any more.
+    pub(crate) healing: Duration,
     pub(crate) seed: u64,
     pub(crate) readers: u16,
     pub(crate) libraries: u16,
@@ -71,7 +70,16 @@ impl Size {
             ("subscriptions dropped", seconds / 10),
             ("connections behind at once", 1),
         ];
-        Self { time, seed, readers: 190, libraries: 10, publishers: 6, pause_ms: 60, planned }
+        Self {
+            time,
+            healing: Duration::from_secs(60),
+            seed,
+            readers: 190,
+            libraries: 10,
+            publishers: 6,
+            pause_ms: 60,
+            planned,
+        }
     }
 }
 
@@ -175,7 +183,7 @@ async fn live(world: &Rc<World>, place: &Place, size: &Size) -> Result<(Report, 
     let server = fault::run(Rc::clone(world), server, size.time).await?;
     world.phase.send_replace(Phase::Healing);
     let begun = Instant::now();
-    let until = begun + HEALING;
+    let until = begun + size.healing;
     for publisher in publishers {
         if tokio::time::timeout_at(until, publisher).await.is_err() {
             world.complain("a publisher did not finish".into());
