@@ -43,7 +43,7 @@ pub(super) const BUILDS: &[Build] = &[
         file: "crates/tidings/src/log/disk/writer.rs",
         find: "        self.poisoned.get().map_or(Ok(()), |why| Err(AppendError::Poisoned(why.clone())))",
         replace: "        Ok(())",
-        catchers: &[Unit("tidings", "restarts_power_cuts_and_failed_appends")],
+        catchers: &[Unit("tidings", "on_a_lossy_disk::restart")],
     },
     Build {
         name: ">= for > in replay from memory",
@@ -85,14 +85,14 @@ pub(super) const BUILDS: &[Build] = &[
         file: "crates/tidings/src/log/disk/recover.rs",
         find: "            self.keys.remember(idempotency, record.seq, count);",
         replace: "            let _: (_, u32) = (idempotency, count);",
-        catchers: &[Unit("tidings", "restarts_power_cuts_and_failed_appends"), Torture(20)],
+        catchers: &[Unit("tidings", "on_a_lossy_disk::restart"), Torture(20)],
     },
     Build {
         name: "no new epoch",
         file: "crates/tidings/src/log/disk/recover.rs",
         find: "                epochs.open(epoch, self.head);",
         replace: "",
-        catchers: &[Unit("tidings", "restarts_power_cuts_and_failed_appends")],
+        catchers: &[Unit("tidings", "on_a_lossy_disk::restart")],
     },
     Build {
         name: "a seq reused after a crash",
@@ -144,13 +144,6 @@ pub(super) const BUILDS: &[Build] = &[
         catchers: &[Unit("tidings-core", "resume"), Torture(10)],
     },
     Build {
-        name: "a visited connection stands where its pass began",
-        file: "crates/tidings/src/shard/connection.rs",
-        find: "        self.place.cursor(shard).max(self.told)",
-        replace: "        self.place.cursor(shard)",
-        catchers: &[Torture(20)],
-    },
-    Build {
         name: "a newcomer joins in the middle of a pass",
         file: "crates/tidings/src/shard/deliver.rs",
         find: "        if cursor > position || (cursor == position && in_pass) {",
@@ -162,7 +155,7 @@ pub(super) const BUILDS: &[Build] = &[
         file: "crates/tidings/src/log/disk/scan.rs",
         find: "        header.holds(records, salt).then_some(Self { header, offset, records, salt })",
         replace: "        (header.holds(records, salt) || true).then_some(Self { header, offset, records, salt })",
-        catchers: &[Unit("tidings", "restarts_power_cuts_and_failed_appends")],
+        catchers: &[Unit("tidings", "on_a_lossy_disk::restart")],
     },
     Build {
         name: "conflation replaces across channels",
