@@ -28,6 +28,30 @@ pub(crate) enum Command {
     Publish(PublishFlags),
     /// Follow channels, and resume by itself
     Tail(TailFlags),
+    /// Look at a log on disk without a server, and repair one that is damaged
+    #[command(subcommand)]
+    Log(LogCommand),
+}
+
+/// What to do with a log on disk.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogCommand {
+    /// Check every byte; one line for each problem, and exit code 1 if there is one
+    Verify(FolderFlags),
+    /// Print a line for every commit and every record
+    Dump(FolderFlags),
+    /// Print every event as one JSON object, those behind damage too
+    Export(FolderFlags),
+    /// Cut a log that does not open at its first damage; what is cut is copied aside before
+    Repair(FolderFlags),
+}
+
+/// Which log.
+#[derive(Debug, Args)]
+pub(crate) struct FolderFlags {
+    /// Folder of the log
+    #[arg(long, env = "TIDINGS_DATA", default_value = "./tidings-data", value_name = "FOLDER")]
+    pub(crate) data: PathBuf,
 }
 
 /// Flags of `serve`.

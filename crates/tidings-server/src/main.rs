@@ -17,6 +17,8 @@ mod publish;
 
 mod tail;
 
+mod log;
+
 mod demo;
 
 use std::process::ExitCode;
@@ -27,24 +29,25 @@ use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Err(error) = run(cli) {
+    run(cli).unwrap_or_else(|error| {
         // One sentence: what failed and why.
         #[allow(clippy::print_stderr, reason = "the last words of a command")]
         {
             eprintln!("tidings: {}", sentence(&error));
         }
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
+        ExitCode::FAILURE
+    })
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
-    match cli.command {
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let done = match cli.command {
+        Command::Log(command) => return log::run(&command),
         Command::Serve(flags) => serve::run(&flags),
         Command::Demo(flags) => demo::run(&flags),
         Command::Publish(flags) => runtime()?.block_on(publish::run(flags)),
         Command::Tail(flags) => runtime()?.block_on(tail::run(flags)),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -117,20 +117,18 @@ impl DiskLog {
             (position, writer.keys.iter().collect::<Vec<_>>())
         };
         let mut out = Vec::new();
-        put_position(&mut out, &position);
         let slots = {
             let state = self.state();
-            [state.log_floor, state.horizon, state.gone].iter().for_each(|seq| put64(&mut out, seq.0));
             let older = state.segments.iter().filter(|s| s.first() < position.segment && !s.life.is_over);
-            let older: Vec<_> = older.map(|segment| (segment.first(), segment.last)).collect();
-            put32(&mut out, older.len());
-            older
-                .iter()
-                .for_each(|(first, last)| [first, last].iter().for_each(|seq| put64(&mut out, seq.0)));
-            put32(&mut out, state.times.steps().len());
-            for step in state.times.steps() {
-                [step.last.0, step.from_ms, step.to_ms].iter().for_each(|&number| put64(&mut out, number));
-            }
+            put_head(
+                &mut out,
+                &Head {
+                    position,
+                    floors: [state.log_floor, state.horizon, state.gone],
+                    segments: older.map(|segment| (segment.first(), segment.last)).collect(),
+                    times: state.times.steps().collect(),
+                },
+            );
             state.slots_len()
         };
         put32(&mut out, keys.len());
@@ -181,6 +179,40 @@ fn put32(out: &mut Vec<u8>, number: usize) {
 
 fn put64(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(&number.to_le_bytes());
+}
+
+/// Everything but keys and channels.
+struct Head {
+    position: Position,
+    /// Of the log: its floor, its horizon, and what is gone.
+    floors: [Seq; 3],
+    segments: Vec<(Seq, Seq)>,
+    times: Vec<times::Step>,
+}
+
+fn put_head(out: &mut Vec<u8>, head: &Head) {
+    put_position(out, &head.position);
+    head.floors.iter().for_each(|seq| put64(out, seq.0));
+    put32(out, head.segments.len());
+    for (first, last) in &head.segments {
+        [first, last].iter().for_each(|seq| put64(out, seq.0));
+    }
+    put32(out, head.times.len());
+    for step in &head.times {
+        [step.last.0, step.from_ms, step.to_ms].iter().for_each(|&number| put64(out, number));
+    }
+}
+
+/// Writes a checkpoint that was not taken from a running log.
+pub(super) fn write(disk: &dyn Disk, checkpoint: &Checkpoint) -> io::Result<()> {
+    let Checkpoint { position, log_floor, horizon, gone, .. } = *checkpoint;
+    let (segments, times) = (checkpoint.segments.clone(), checkpoint.times.clone());
+    let mut out = Vec::new();
+    put_head(&mut out, &Head { position, floors: [log_floor, horizon, gone], segments, times });
+    put32(&mut out, checkpoint.keys.len());
+    checkpoint.keys.iter().for_each(|key| put_key(&mut out, key));
+    checkpoint.channels.iter().for_each(|channel| put_channel(&mut out, channel));
+    replace_file(disk, NAME, &format::sealed_file(FileKind::Checkpoint, &out))
 }
 
 fn put_position(out: &mut Vec<u8>, position: &Position) {

@@ -90,6 +90,11 @@ pub(super) fn next_frame(bytes: &[u8], from: usize, upto: usize, salt: u32) -> O
     (from..upto).step_by(ALIGN).find_map(|offset| Frame::at(bytes, offset, salt))
 }
 
+/// How many bytes there are before nothing but zeros.
+pub(super) fn written(bytes: &[u8]) -> usize {
+    last_written(bytes).map_or(0, |last| last + 1)
+}
+
 fn last_written(bytes: &[u8]) -> Option<usize> {
     // By blocks: most of a segment may be space that was never written.
     const BLOCK: usize = 4096;

@@ -118,7 +118,7 @@ pub(super) struct Steps {
 
 impl Steps {
     /// Takes note of an event of `len` bytes behind `head`.
-    fn push(&mut self, head: Seq, len: u64, retention: &Retention) {
+    pub(super) fn push(&mut self, head: Seq, len: u64, retention: &Retention) {
         let events_max = (retention.events_max / 8).max(1);
         let bytes_max = retention.channel_bytes_max / 8;
         if self.open.events > 0 && (self.open.events >= events_max || self.open.bytes + len > bytes_max) {

@@ -28,6 +28,14 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// Those of the medium.
     fn create_folder(&self) -> io::Result<()>;
 
+    /// A folder inside this one, made if it is not there; [`Disk::list`] of this one leaves it out or names it.
+    ///
+    /// # Errors
+    /// Those of the medium, and `Unsupported` if the disk has no folders.
+    fn folder(&self, name: &str) -> io::Result<Arc<dyn Disk>> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, format!("no room for a folder {name}")))
+    }
+
     /// Takes the folder for this process until the guard is dropped; `None` if another one has it.
     ///
     /// # Errors

@@ -35,6 +35,13 @@ impl Disk for RealDisk {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.path)
     }
 
+    fn folder(&self, name: &str) -> io::Result<Arc<dyn Disk>> {
+        let folder = Self::new(self.path.join(name));
+        folder.create_folder()?;
+        self.sync_folder()?;
+        Ok(Arc::new(folder))
+    }
+
     fn lock(&self) -> io::Result<Option<Box<dyn Any + Send + Sync>>> {
         let file = OpenOptions::new()
             .write(true)

@@ -20,6 +20,8 @@ const SECTOR: usize = 512;
 #[derive(Debug, Clone)]
 pub struct SimDisk {
     path: PathBuf,
+    /// Of the names of its files, in a folder inside the disk.
+    prefix: String,
     image: Arc<Mutex<Image>>,
     locked: Arc<AtomicBool>,
 }
@@ -87,7 +89,12 @@ impl SimDisk {
     /// An empty disk without bounds.
     #[must_use]
     pub fn new() -> Self {
-        Self { path: PathBuf::from("/sim"), image: Arc::default(), locked: Arc::new(AtomicBool::new(false)) }
+        Self {
+            path: PathBuf::from("/sim"),
+            prefix: String::new(),
+            image: Arc::default(),
+            locked: Arc::default(),
+        }
     }
 
     /// Bounds what all files may hold together.
@@ -141,7 +148,7 @@ impl SimDisk {
             after.files.push(File { live: bytes.clone(), durable: bytes, dirty: BTreeSet::new() });
         }
         after.durable = after.live.clone();
-        Self { path: self.path.clone(), image: Arc::new(Mutex::new(after)), locked: Arc::default() }
+        Self { image: Arc::new(Mutex::new(after)), ..Self::new() }
     }
 
     /// The disk as it is found after the process was killed: all that was written.
@@ -159,7 +166,7 @@ impl SimDisk {
             });
         }
         after.durable = after.live.clone();
-        Self { path: self.path.clone(), image: Arc::new(Mutex::new(after)), locked: Arc::default() }
+        Self { image: Arc::new(Mutex::new(after)), ..Self::new() }
     }
 
     /// Every file with its bytes.
@@ -197,6 +204,10 @@ impl SimDisk {
 
     fn image(&self) -> MutexGuard<'_, Image> {
         self.image.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn within(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
     }
 
     fn file(&self, index: usize) -> Arc<dyn DiskFile> {
@@ -302,6 +313,11 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn folder(&self, name: &str) -> io::Result<Arc<dyn Disk>> {
+        let (path, prefix) = (self.path.join(name), format!("{}{name}/", self.prefix));
+        Ok(Arc::new(Self { path, prefix, image: self.image.clone(), locked: Arc::default() }))
+    }
+
     fn lock(&self) -> io::Result<Option<Box<dyn Any + Send + Sync>>> {
         if self.locked.swap(true, Ordering::SeqCst) {
             return Ok(None);
@@ -310,11 +326,13 @@ impl Disk for SimDisk {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.image().live.keys().cloned().collect())
+        let image = self.image();
+        let inside = image.live.keys().filter_map(|name| name.strip_prefix(&self.prefix));
+        Ok(inside.filter(|name| !name.contains('/')).map(str::to_owned).collect())
     }
 
     fn open(&self, name: &str, _: Access) -> io::Result<Arc<dyn DiskFile>> {
-        let index = self.image().live.get(name).copied();
+        let index = self.image().live.get(&self.within(name)).copied();
         index.map(|index| self.file(index)).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
@@ -322,22 +340,24 @@ impl Disk for SimDisk {
         let mut image = self.image();
         let index = image.files.len();
         image.files.push(File::default());
-        image.change(name, Some(index))?;
+        image.change(&self.within(name), Some(index))?;
         Ok(self.file(index))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let (from, to) = (&self.within(from), &self.within(to));
         let mut image = self.image();
         let Some(&index) = image.live.get(from) else { return Err(io::ErrorKind::NotFound.into()) };
         image.change(to, Some(index))?;
         image.live.remove(from);
         if let Some(change) = image.changes.last_mut() {
-            change.renamed = Some(from.to_owned());
+            change.renamed = Some(from.clone());
         }
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        let name = &self.within(name);
         let mut image = self.image();
         if !image.live.contains_key(name) {
             return Err(io::ErrorKind::NotFound.into());

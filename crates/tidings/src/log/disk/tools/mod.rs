@@ -5,16 +5,23 @@
 //!
 //! Nothing is written and no lock is taken, so a log that is in use may show its newest commit as incomplete.
 
+mod index;
+mod repair;
+
 use std::fmt;
 use std::io::{self, Write};
 
 use tidings_core::{Epochs, Seq};
 
 use super::format::{BadStart, Kind, RawRecord, SEGMENT_HEADER, SegmentHeader, len64};
-use super::io::{Access, Disk, read_exact, read_file};
+use super::io::{Access, Disk, read_exact};
+use super::recover::inspect;
 use super::scan::{self, Frame, Rest};
 use super::segment::{segment_first, segment_name};
-use super::{checkpoint, epochs};
+use super::{Options, checkpoint, epochs};
+use crate::log::OpenError;
+
+pub use self::repair::{Repaired, repair};
 
 /// A place that is not as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,15 +54,37 @@ pub struct Report {
     pub head: Seq,
     /// What is wrong, in the order of the log.
     pub problems: Vec<Problem>,
+    /// A commit that was not completed when the last run ended, or is under way. The next start cuts it; no problem.
+    pub incomplete: Option<Problem>,
+    /// What the next frame of the segment starts with.
+    expected: Option<Seq>,
 }
 
-/// Checks every byte that was ever written.
+/// Checks every byte that was ever written, the indexes against the segments, and what files say of each other.
 ///
 /// # Errors
 /// Those of the medium.
 pub fn verify(disk: &dyn Disk) -> io::Result<Report> {
     let mut report = Report::default();
-    walk(disk, &mut report, &mut |_, _, _| Ok(()))?;
+    let mut lists = index::Lists::default();
+    walk(disk, &mut report, &mut |name, _, (offset, record)| {
+        lists.take(name, offset, record);
+        Ok(())
+    })?;
+    index::check(disk, &lists, &mut report)?;
+    // What a start would refuse, and nothing of the above has found: a file that is older than the others, or missing.
+    match inspect(disk, &Options::default()) {
+        Err(OpenError::Damaged { path, offset, what }) => {
+            let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            if !report.problems.iter().any(|problem| problem.file == file && problem.offset == offset) {
+                report.problems.push(Problem { file, offset, what });
+            }
+        }
+        Err(OpenError::Io { path, source }) if source.kind() != io::ErrorKind::NotFound => {
+            return Err(io::Error::new(source.kind(), format!("{}: {source}", path.display())));
+        }
+        _ => {}
+    }
     Ok(report)
 }
 
@@ -136,7 +165,11 @@ fn walk(disk: &dyn Disk, report: &mut Report, visit: &mut Visit<'_>) -> io::Resu
     firsts.sort_unstable();
     for (index, &first) in firsts.iter().enumerate() {
         let name = segment_name(first);
-        let file = disk.open(&name, Access::Read)?;
+        let file = match disk.open(&name, Access::Read) {
+            // Retention of a log that is in use has freed it since.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            file => file?,
+        };
         let len = usize::try_from(file.len()?).map_err(io::Error::other)?;
         let bytes = read_exact(&*file, 0, len)?;
         let header = match SegmentHeader::decode(&bytes) {
@@ -147,6 +180,7 @@ fn walk(disk: &dyn Disk, report: &mut Report, visit: &mut Visit<'_>) -> io::Resu
             }
         };
         report.segments += 1;
+        report.expected = None;
         let mut offset = SEGMENT_HEADER;
         loop {
             for frame in scan::frames_from(&bytes, offset, header.salt) {
@@ -156,7 +190,8 @@ fn walk(disk: &dyn Disk, report: &mut Report, visit: &mut Visit<'_>) -> io::Resu
             match scan::rest(&bytes, offset, header.salt) {
                 Rest::Zero => break,
                 Rest::Torn(_) if index + 1 == firsts.len() => {
-                    report.problem(&name, offset, "an incomplete commit; the next start cuts it");
+                    let what = "a commit that was not completed; the next start cuts it".to_owned();
+                    report.incomplete = Some(Problem { file: name, offset: len64(offset), what });
                     break;
                 }
                 Rest::Torn(_) => {
@@ -170,6 +205,7 @@ fn walk(disk: &dyn Disk, report: &mut Report, visit: &mut Visit<'_>) -> io::Resu
                         &format!("expected a frame, as one follows at offset {next}"),
                     );
                     offset = next;
+                    report.expected = None;
                 }
             }
         }
@@ -185,19 +221,11 @@ fn whole_files(disk: &dyn Disk, report: &mut Report) -> io::Result<Option<Epochs
             report.problem(epochs::NAME, 0, &start_text(&bad));
             None
         }
-        None => {
-            report.problem(epochs::NAME, 0, "the file is missing");
-            None
-        }
+        // Whether there must be one is for `inspect` to say.
+        None => None,
     };
     if let Some(Err(bad)) = checkpoint::read(disk)? {
         report.problem(checkpoint::NAME, 0, &start_text(&bad));
-    }
-    // An index is made again if it is damaged; only whether it can be read is of interest.
-    for name in disk.list()?.iter().filter(|name| name.ends_with(".idx")) {
-        if let Err(error) = read_file(disk, name) {
-            report.problem(name, 0, &error.to_string());
-        }
     }
     Ok(epochs)
 }
@@ -231,14 +259,11 @@ impl Report {
             let what = format!("its run {} is not the one in the file epochs", header.epoch);
             self.problem(name, frame.offset, &what);
         }
-        if is_whole
-            && self.head > Seq::ZERO
-            && header.first != self.head.next()
-            && header.first > self.head.next()
-        {
-            let what = format!("sequences {} to {} are missing before it", self.head.next(), header.first);
+        if let Some(expected) = self.expected.filter(|&expected| is_whole && expected != header.first) {
+            let what = format!("expected sequence {expected}, found {}", header.first);
             self.problem(name, frame.offset, &what);
         }
+        self.expected = Some(Seq(header.first.0.saturating_add(u64::from(header.count))));
         for record in frame.records() {
             let Some((offset, record)) = record else {
                 self.problem(name, frame.offset, "a record is not readable");

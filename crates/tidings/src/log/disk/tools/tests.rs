@@ -52,3 +52,48 @@ fn every_damaged_place_is_named_and_what_is_behind_it_is_still_shown() {
     let first = report.problems.iter().find(|problem| problem.file == names[0]).unwrap();
     assert!((500..=700).contains(&first.offset), "{first}");
 }
+
+#[test]
+fn files_are_checked_against_each_other() {
+    let disk = store();
+    let found = |disk: &SimDisk| -> Vec<String> {
+        verify(disk).unwrap().problems.into_iter().map(|problem| problem.file).collect()
+    };
+    let names: Vec<String> = disk.contents().into_keys().collect();
+    let indexes: Vec<&String> = names.iter().filter(|name| name.ends_with(".idx")).collect();
+    let segments: Vec<&String> = names.iter().filter(|name| name.ends_with(".seg")).collect();
+    for name in &indexes {
+        let damaged = disk.after_kill();
+        let len = damaged.contents()[*name].len();
+        damaged.damage(name, len - 3, |bytes| bytes[0] ^= 1);
+        assert_eq!(found(&damaged), [(*name).clone()]);
+    }
+    // The checkpoint lists it.
+    let missing = disk.after_kill();
+    missing.put(segments[1], None);
+    assert_eq!(found(&missing), [segments[1].clone()]);
+    // The runs promise more than is there.
+    drop(DiskLog::open("", Options::default().reserve_bytes(0).disk(Arc::new(disk.clone()))).unwrap());
+    let short = disk.after_kill();
+    short.put("checkpoint", None);
+    let newest = segments[segments.len() - 1];
+    short.damage(newest, 80, |bytes| bytes.fill(0));
+    assert_eq!(found(&short), [newest.clone()]);
+}
+
+#[test]
+fn an_index_that_is_whole_but_wrong_is_named() {
+    let disk = store();
+    let names: Vec<String> = disk.contents().into_keys().filter(|name| name.ends_with(".idx")).collect();
+    let segment = names[0].replace(".idx", ".seg");
+    let bytes = disk.contents()[&segment].clone();
+    let header = super::SegmentHeader::decode(&bytes).unwrap();
+    let frames: Vec<usize> = super::scan::frames(&bytes, header.salt).map(|frame| frame.offset).collect();
+    // A segment that lost its last event, with the index that it had.
+    let mut short = bytes;
+    short.truncate(*frames.last().unwrap());
+    disk.put(&segment, Some(short));
+    let files: Vec<String> =
+        verify(&disk).unwrap().problems.into_iter().map(|problem| problem.file).collect();
+    assert!(files.contains(&names[0]), "{files:?}");
+}
