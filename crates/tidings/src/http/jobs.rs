@@ -64,10 +64,9 @@ struct External {
 }
 
 pub(super) async fn create(State(hub): State<Hub>, request: Request) -> Result<Response, Problem> {
-    let (parts, content) = request.into_parts();
-    body::require_json(&parts.headers)?;
-    let bytes = body::read(content, limits::BODY_BYTES_MAX, Code::BodyTooLarge).await?;
-    let create: Create<'_> = body::json(&bytes)?;
+    let (parts, bytes) = read(request).await?;
+    body::require_json(&parts.headers).map_err(Problem::uncommitted)?;
+    let create: Create<'_> = body::object(&bytes).map_err(Problem::uncommitted)?;
     let mut new = NewJob::new(&create.job_type)?.tags(create.tags).publish_to(channels(&create.publish_to)?);
     if let Some(input) = create.input {
         new = new.input(input)?;
@@ -87,13 +86,12 @@ pub(super) async fn create(State(hub): State<Hub>, request: Request) -> Result<R
 
 /// `POST` at an alias: the body is the input.
 pub(super) async fn create_at(hub: Hub, route: JobRoute, request: Request) -> Result<Response, Problem> {
-    let (parts, content) = request.into_parts();
-    let bytes = body::read(content, limits::BODY_BYTES_MAX, Code::BodyTooLarge).await?;
+    let (parts, bytes) = read(request).await?;
     let mut new = NewJob::new(route.job_type())?;
     new.alias = Some(route.path().to_owned());
     if !bytes.is_empty() {
-        body::require_json(&parts.headers)?;
-        new = new.input(body::json::<&RawValue>(&bytes)?)?;
+        body::require_json(&parts.headers).map_err(Problem::uncommitted)?;
+        new = new.input(body::json::<&RawValue>(&bytes).map_err(Problem::uncommitted)?)?;
     }
     made(&hub, &parts.headers, new).await
 }
@@ -126,10 +124,9 @@ pub(super) async fn upsert(
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (parts, content) = request.into_parts();
-    body::require_json(&parts.headers)?;
-    let bytes = body::read(content, limits::BODY_BYTES_MAX, Code::BodyTooLarge).await?;
-    let external: External = body::json(&bytes)?;
+    let (parts, bytes) = read(request).await?;
+    body::require_json(&parts.headers).map_err(Problem::uncommitted)?;
+    let external: External = body::object(&bytes).map_err(Problem::uncommitted)?;
     let id = job_id(&id)?;
     let mut new = NewJob::new(&external.job_type)?.tags(external.tags);
     new = new.publish_to(channels(&external.publish_to)?);
@@ -301,12 +298,18 @@ fn channels(names: &[String]) -> Result<Vec<ChannelName>, Problem> {
     names.iter().map(parse).collect()
 }
 
+/// A request's whole body. Whatever is wrong with it, nothing was committed.
+async fn read(request: Request) -> Result<(Parts, Bytes), Problem> {
+    let (parts, content) = request.into_parts();
+    let bytes = body::read(content, limits::BODY_BYTES_MAX, Code::BodyTooLarge).await;
+    Ok((parts, bytes.map_err(Problem::uncommitted)?))
+}
+
 /// The body of a report: JSON, or nothing.
 async fn text(request: Request) -> Result<String, Problem> {
-    let (parts, content) = request.into_parts();
-    let bytes: Bytes = body::read(content, limits::BODY_BYTES_MAX, Code::BodyTooLarge).await?;
+    let (parts, bytes) = read(request).await?;
     if !bytes.is_empty() {
-        body::require_json(&parts.headers)?;
+        body::require_json(&parts.headers).map_err(Problem::uncommitted)?;
     }
     String::from_utf8(bytes.into())
         .map_err(|_| Problem::new(Code::JsonInvalid, "the report is not UTF-8").uncommitted())
