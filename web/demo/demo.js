@@ -399,24 +399,12 @@ function feed(list, channel, rows, newestFirst, render) {
     },
     async backfill() {
       held ??= [];
-      const events = (await newest(channel, rows)).map((e) => [e.id, e.data, e.time]);
-      for (const e of [...events, ...(held ?? [])]) if (!shown.has(e[0])) show(e);
+      const path = `/v1/history?channel=${encodeURIComponent(channel)}&from=last:${rows}&limit=${rows}`;
+      const { events = [] } = await request('GET', path).catch(() => ({}));
+      for (const e of [...events.map((e) => [e.id, e.data, e.time]), ...(held ?? [])]) if (!shown.has(e[0])) show(e);
       held = null;
     },
   };
-}
-
-// History is read oldest first; a channel of the demo keeps 10,000 events, which are ten pages.
-async function newest(channel, rows) {
-  let last = [];
-  for (let after = '', pages = 0; pages < 12; pages += 1) {
-    const query = new URLSearchParams({ channel, after, limit: 1000 });
-    const { events = [], next, more } = await request('GET', `/v1/history?${query}`).catch(() => ({}));
-    last = [...last, ...events].slice(-rows);
-    if (!more) break;
-    after = next;
-  }
-  return last;
 }
 
 const clock = (time) => new Date(time).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });

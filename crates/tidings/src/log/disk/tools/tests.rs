@@ -78,7 +78,7 @@ fn files_are_checked_against_each_other() {
     short.put("checkpoint", None);
     let newest = segments[segments.len() - 1];
     short.damage(newest, 80, |bytes| bytes.fill(0));
-    assert_eq!(found(&short), std::slice::from_ref(&newest));
+    assert_eq!(found(&short), std::slice::from_ref(newest));
 }
 
 #[test]
