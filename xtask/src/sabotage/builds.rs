@@ -151,6 +151,13 @@ pub(super) const BUILDS: &[Build] = &[
         catchers: &[Torture(20)],
     },
     Build {
+        name: "a visited connection forgets its visit",
+        file: "crates/tidings/src/shard/connection.rs",
+        find: "        self.place.cursor(shard).max(self.told)",
+        replace: "        self.place.cursor(shard)",
+        catchers: &[Unit("tidings", "shard::run")],
+    },
+    Build {
         name: "a checksum that holds anyway",
         file: "crates/tidings/src/log/disk/scan.rs",
         find: "        header.holds(records, salt).then_some(Self { header, offset, records, salt })",

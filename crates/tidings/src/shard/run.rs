@@ -523,6 +523,27 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_refuses_something_after_its_visit_gets_no_event_twice() {
+        let (mut shard, registry) = shard();
+        let mut bodies = [open(&mut shard, &registry), open(&mut shard, &registry)];
+        let mut out = [Vec::new(), Vec::new()];
+        settle(&mut shard, &mut bodies, &mut out);
+        shard.parts.tail.push(vec![frame(1), frame(2)]);
+        shard.begin_pass();
+        shard.drive_pass(1);
+        let typing = Bytes::from(format!("event: typing\ndata: {}\n\n", "x".repeat(100_000)));
+        shard.ephemeral(&Ephemeral { channel: channel(), plain: typing.clone(), envelope: typing });
+        assert!(shard.conns.iter().any(|(_, conn)| !conn.place.is_in_step()));
+        settle(&mut shard, &mut bodies, &mut out);
+        for out in out {
+            let text = String::from_utf8(out).unwrap();
+            let numbers: Vec<&str> =
+                text.lines().filter_map(|l| l.strip_prefix("data: ")).filter(|d| d.len() == 1).collect();
+            assert_eq!(numbers, ["1", "2"]);
+        }
+    }
+
+    #[test]
     fn what_a_reader_found_before_a_deletion_was_told_does_not_come_behind_it() {
         let (mut shard, registry) = shard();
         // The tail is so small that these are not there: whoever is behind has to ask the log.
