@@ -335,13 +335,16 @@ pub(super) struct RawRecord<'a> {
 impl<'a> RawRecord<'a> {
     /// Reads the record at the front of `bytes`; `None` if there is none, or not the one that was written.
     pub(super) fn decode(bytes: &'a [u8], salt: u32) -> Option<Self> {
-        let len = to_usize(Take(bytes).u32()?);
-        let all = bytes.get(..len)?;
-        let mut take = Take(all.get(4..)?);
+        let record = Self::decode_checked(bytes)?;
+        let mut take = Take(bytes.get(4..record.len)?);
         let crc = take.u32()?;
-        if crc32c::crc32c_append(salt, take.0) != crc {
-            return None;
-        }
+        (crc32c::crc32c_append(salt, take.0) == crc).then_some(record)
+    }
+
+    /// As [`RawRecord::decode`], of bytes that have passed the checksum of their frame.
+    pub(super) fn decode_checked(bytes: &'a [u8]) -> Option<Self> {
+        let len = to_usize(Take(bytes).u32()?);
+        let mut take = Take(bytes.get(..len)?.get(8..)?);
         let (seq, prev, time_ms) = (take.seq()?, take.seq()?, take.u64()?);
         let (code, bits, channel_len, key_len) = (take.u8()?, take.u8()?, take.u8()?, take.u8()?);
         let kind = match code {

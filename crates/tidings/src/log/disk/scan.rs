@@ -12,7 +12,6 @@ pub(super) struct Frame<'a> {
     /// Where it starts in the segment.
     pub(super) offset: usize,
     records: &'a [u8],
-    salt: u32,
 }
 
 impl<'a> Frame<'a> {
@@ -21,18 +20,18 @@ impl<'a> Frame<'a> {
         let rest = bytes.get(offset..)?;
         let header = FrameHeader::decode(rest, salt)?;
         let records = rest.get(FRAME_HEADER..FRAME_HEADER.checked_add(to_usize(header.len))?)?;
-        header.holds(records, salt).then_some(Self { header, offset, records, salt })
+        header.holds(records, salt).then_some(Self { header, offset, records })
     }
 
     /// Its records with their offsets in the segment; it ends early with `None` where one does not parse.
     pub(super) fn records(&self) -> impl Iterator<Item = Option<(usize, RawRecord<'a>)>> + use<'a> {
-        let (mut rest, salt) = (self.records, self.salt);
+        let mut rest = self.records;
         let mut offset = self.offset + FRAME_HEADER;
         std::iter::from_fn(move || {
             if rest.is_empty() {
                 return None;
             }
-            let Some(record) = RawRecord::decode(rest, salt) else {
+            let Some(record) = RawRecord::decode_checked(rest) else {
                 rest = &[];
                 return Some(None);
             };
