@@ -24,8 +24,11 @@ use super::state::State;
 use super::writer::random_salt;
 use crate::log::LogError;
 
-/// Segments that one maintenance looks through.
+/// Segments that one maintenance looks through, or an eighth of all, so that a long log is gone through in eight.
 const LOOKS_PER_ROUND: usize = 4;
+/// Runs of segments that one maintenance rewrites. At full speed two segments fill up between one maintenance and the
+/// next, so that with fewer those that hardly anybody needs would pile up.
+const REWRITES_PER_ROUND: usize = 4;
 /// Bytes of records in one frame of a rewritten segment.
 const FRAME_BYTES: usize = 1 << 20;
 
@@ -48,7 +51,8 @@ impl DiskLog {
             due.sort_unstable_by_key(|(looked_at, first, ..)| (*looked_at, *first));
             (state.moves, due)
         };
-        for (_, first, shared, index) in due.into_iter().take(LOOKS_PER_ROUND) {
+        let looks = LOOKS_PER_ROUND.max(due.len() / 8);
+        for (_, first, shared, index) in due.into_iter().take(looks) {
             let holdings = index.holdings(first).map_err(|source| LogError::Io {
                 context: format!("reading the index of {}", shared.name),
                 source,
@@ -86,13 +90,23 @@ impl DiskLog {
     pub(super) fn rewrite_mostly_dead(&self, maintenance: &Maintenance) -> Result<(), LogError> {
         // Only what a checkpoint covers: control records and keys are not copied.
         let Some(covered) = maintenance.checkpoint else { return Ok(()) };
+        for _ in 0..REWRITES_PER_ROUND {
+            if !self.rewrite_a_run(covered)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether there may be more to rewrite.
+    fn rewrite_a_run(&self, covered: Position) -> Result<bool, LogError> {
         let run: Vec<Arc<SegmentFile>> = {
             let state = self.state();
             choose_run(&state, covered, self.options.segment_bytes)
         };
-        let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(false) };
         match self.rewrite(&run) {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 // Damaged segments stay as they are, so that readers are told and `tidings log` can look.
                 let mut state = self.state_mut();
@@ -101,11 +115,11 @@ impl DiskLog {
                         segment.life.is_damaged = true;
                     }
                 }
-                Ok(())
+                Ok(true)
             }
             Err(error) if is_full(&error) => {
                 tracing::warn!(from = %first.name, to = %last.name, "no space to rewrite segments; trying again later");
-                Ok(())
+                Ok(false)
             }
             Err(source) => {
                 self.poison(&format!("rewriting {}: {source}", first.name));
