@@ -48,6 +48,28 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// The bytes of a segment, and the frames at their front: checksums are the larger part of a start, and can be computed
+/// ahead of those who read the records.
+#[derive(Debug)]
+pub(super) struct Scanned {
+    pub(super) bytes: Vec<u8>,
+    frames: Vec<(usize, FrameHeader)>,
+}
+
+impl Scanned {
+    pub(super) fn new(bytes: Vec<u8>, salt: u32) -> Self {
+        let frames = frames(&bytes, salt).map(|frame| (frame.offset, frame.header)).collect();
+        Self { bytes, frames }
+    }
+
+    pub(super) fn frames(&self) -> impl Iterator<Item = Frame<'_>> {
+        self.frames.iter().filter_map(|&(offset, header)| {
+            let records = self.bytes.get(offset + FRAME_HEADER..)?.get(..to_usize(header.len))?;
+            Some(Frame { header, offset, records })
+        })
+    }
+}
+
 /// What stands behind the last valid frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rest {

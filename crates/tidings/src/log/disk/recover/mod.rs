@@ -23,7 +23,7 @@ use super::format::{BadStart, SEGMENT_HEADER, VERSION, len64};
 use super::index;
 use super::io::{Access, Disk, read_exact};
 use super::retain::Maintenance;
-use super::scan::{self, Rest};
+use super::scan::{self, Rest, Scanned};
 use super::segment::{Index, Life, MemoryIndex, Segment, SegmentFile, segment_name};
 use super::state::{NameHash, State};
 use super::writer::{SPARE, Writer, begin_segment, new_segment};
@@ -64,13 +64,29 @@ pub(super) fn is_there(disk: &dyn Disk, name: &str) -> io::Result<bool> {
 fn read<'a>(disk: &'a dyn Disk, options: &'a Options, access: Access) -> Result<Recovery<'a>, OpenError> {
     let mut recovery = Recovery::begin(disk, options, access)?;
     let segments = recovery.present_segments()?;
-    let newest = segments.last().map(|segment| segment.header.first);
-    for segment in segments {
-        let is_newest = Some(segment.header.first) == newest;
-        recovery.read_segment(segment, is_newest)?;
-    }
+    let segments: Vec<Arc<SegmentFile>> = segments.into_iter().map(Arc::new).collect();
+    // While one segment goes into the state, the next one is read and its checksums are computed.
+    std::thread::scope(|scope| {
+        let unknown = segments.iter().filter(|segment| recovery.known_last(&segment.header).is_none());
+        let mut unknown = unknown.cloned().collect::<Vec<_>>().into_iter();
+        let mut load = || unknown.next().map(|segment| scope.spawn(move || load(&segment)));
+        let mut ahead = load();
+        for (index, segment) in segments.iter().enumerate() {
+            let scanned = match recovery.known_last(&segment.header) {
+                Some(_) => None,
+                None => std::mem::replace(&mut ahead, load()).and_then(|loaded| loaded.join().ok()),
+            };
+            recovery.read_segment(segment, index + 1 == segments.len(), scanned)?;
+        }
+        Ok(())
+    })?;
     recovery.check_promises()?;
     Ok(recovery)
+}
+
+fn load(segment: &SegmentFile) -> io::Result<Scanned> {
+    let len = usize::try_from(segment.file.len()?).map_err(io::Error::other)?;
+    Ok(Scanned::new(read_exact(&*segment.file, 0, len)?, segment.header.salt))
 }
 
 /// Stands in the folder while it is being repaired.
@@ -144,7 +160,13 @@ impl<'a> Recovery<'a> {
         }
     }
 
-    fn read_segment(&mut self, segment: SegmentFile, is_newest: bool) -> Result<(), OpenError> {
+    /// Takes a segment into the state; it is read here unless that has been done.
+    fn read_segment(
+        &mut self,
+        segment: &Arc<SegmentFile>,
+        is_newest: bool,
+        scanned: Option<io::Result<Scanned>>,
+    ) -> Result<(), OpenError> {
         let known_last = self.known_last(&segment.header);
         let first = segment.header.first;
         if known_last.is_none() {
@@ -156,32 +178,29 @@ impl<'a> Recovery<'a> {
                 return Err(damaged(self.disk, &segment.name, 0, &what));
             }
         }
-        let name = segment.name.clone();
-        let failed = |e| io_error(self.disk, &name, e);
+        let (disk, name) = (self.disk, &segment.name);
+        let failed = |e| io_error(disk, name, e);
         let len = segment.file.len().map_err(failed)?;
-        let shared = Arc::new(segment);
         if let Some(last) = known_last
-            && let Some((sealed, found, data_end)) = index::open_extent(self.disk, &shared).map_err(failed)?
+            && let Some((sealed, found, data_end)) = index::open_extent(disk, segment).map_err(failed)?
             && found == last
         {
             if len < data_end {
-                return Err(damaged(self.disk, &name, len, "the file ends early"));
+                return Err(damaged(disk, name, len, "the file ends early"));
             }
             let index = Index::Sealed(Arc::new(sealed));
-            self.push(&shared, last, data_end, len, index);
+            self.push(segment, last, data_end, len, index);
             return Ok(());
         }
         self.head = Seq(first.0.saturating_sub(1));
         let start = len64(SEGMENT_HEADER);
-        self.push(&shared, self.head, start, len, Index::Memory(Arc::new(MemoryIndex::default())));
-        let size = usize::try_from(len).map_err(|e| failed(io::Error::other(e)))?;
-        let bytes = read_exact(&*shared.file, 0, size).map_err(failed)?;
-        let extent = self.read_frames(&shared, &bytes, known_last.is_some())?;
-        self.check_rest(&shared, &bytes, extent, is_newest)?;
+        self.push(segment, self.head, start, len, Index::Memory(Arc::new(MemoryIndex::default())));
+        let scanned = scanned.unwrap_or_else(|| load(segment)).map_err(failed)?;
+        let extent = self.read_frames(segment, &scanned, known_last.is_some())?;
+        self.check_rest(segment, &scanned.bytes, extent, is_newest)?;
         if let Some(last) = known_last {
-            self.close_known(&shared, last, len64(extent.end))?;
+            self.close_known(segment, last, len64(extent.end))?;
         }
-        self.newest = Some((shared, len));
         Ok(())
     }
 

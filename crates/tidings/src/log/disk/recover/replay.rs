@@ -9,7 +9,7 @@ use super::{Recovery, damaged};
 use crate::log::OpenError;
 use crate::log::disk::format::{Kind, RawRecord, SEGMENT_HEADER, len32, len64};
 use crate::log::disk::io::Disk;
-use crate::log::disk::scan::{self, Frame};
+use crate::log::disk::scan::{Frame, Scanned};
 use crate::log::disk::segment::SegmentFile;
 use crate::log::disk::state::Placed;
 
@@ -26,13 +26,13 @@ impl Recovery<'_> {
     pub(super) fn read_frames(
         &mut self,
         shared: &SegmentFile,
-        bytes: &[u8],
+        scanned: &Scanned,
         is_known: bool,
     ) -> Result<Extent, OpenError> {
         let position =
             self.checkpoint.as_ref().map(|c| c.position).filter(|p| p.segment == shared.header.first);
         let mut extent = Extent { last: SEGMENT_HEADER, end: SEGMENT_HEADER };
-        for frame in scan::frames(bytes, shared.header.salt) {
+        for frame in scanned.frames() {
             let is_known = is_known || position.is_some_and(|p| len64(frame.offset) < p.offset);
             self.read_frame(shared, &frame, is_known)?;
             extent = Extent { last: frame.offset, end: frame.end() };
