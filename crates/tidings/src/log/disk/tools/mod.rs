@@ -1,9 +1,10 @@
-//! Looking at a log without opening it: for `tidings log verify | dump | export`.
+//! Looking at a log without opening it, and repairing one that does not open: for `tidings log`.
 //!
 //! Owns: reading every frame of every segment, past damage too. Does not know: what is retained.
 //! Flow: in ← a folder, which may be damaged or in use · out → problems, lines for people, lines of JSON.
 //!
-//! Nothing is written and no lock is taken, so a log that is in use may show its newest commit as incomplete.
+//! But for [`repair`], nothing is written and no lock is taken, so a log that is in use may show its newest commit as
+//! incomplete.
 
 mod index;
 mod repair;
