@@ -82,21 +82,21 @@ pub(super) const BUILDS: &[Build] = &[
     },
     Build {
         name: "forget keys after a restart",
-        file: "crates/tidings/src/log/disk/recover.rs",
+        file: "crates/tidings/src/log/disk/recover/replay.rs",
         find: "            self.keys.remember(idempotency, record.seq, count);",
         replace: "            let _: (_, u32) = (idempotency, count);",
         catchers: &[Unit("tidings", "on_a_lossy_disk::restart"), Torture(20)],
     },
     Build {
         name: "no new epoch",
-        file: "crates/tidings/src/log/disk/recover.rs",
+        file: "crates/tidings/src/log/disk/recover/mod.rs",
         find: "                epochs.open(epoch, self.head);",
         replace: "",
         catchers: &[Unit("tidings", "on_a_lossy_disk::restart")],
     },
     Build {
         name: "a seq reused after a crash",
-        file: "crates/tidings/src/log/disk/recover.rs",
+        file: "crates/tidings/src/log/disk/recover/mod.rs",
         find: "            head: self.head,\n            keys",
         replace: "            head: Seq(self.head.0.saturating_sub(1)),\n            keys",
         catchers: &[Torture(10)],
@@ -160,8 +160,8 @@ pub(super) const BUILDS: &[Build] = &[
     Build {
         name: "a checksum that holds anyway",
         file: "crates/tidings/src/log/disk/scan.rs",
-        find: "        header.holds(records, salt).then_some(Self { header, offset, records, salt })",
-        replace: "        (header.holds(records, salt) || true).then_some(Self { header, offset, records, salt })",
+        find: "        header.holds(records, salt).then_some(Self { header, offset, records })",
+        replace: "        (header.holds(records, salt) || true).then_some(Self { header, offset, records })",
         catchers: &[Unit("tidings", "on_a_lossy_disk::restart")],
     },
     Build {
@@ -172,3 +172,26 @@ pub(super) const BUILDS: &[Build] = &[
         catchers: &[Unit("tidings-core", "conflate"), Torture(10)],
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_snippet_stands_exactly_once_in_its_file() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for build in BUILDS {
+            let text = std::fs::read_to_string(root.join(build.file)).unwrap_or_default();
+            assert_eq!(
+                text.matches(build.find).count(),
+                1,
+                "{}: {} in {}",
+                build.name,
+                build.find,
+                build.file
+            );
+        }
+    }
+}
