@@ -27,6 +27,7 @@ const ALLOWED: &[&str] = &[
     "listenfd",
     "memchr",
     "mio",
+    "pin-project-lite",
     "prometheus-client",
     "proptest",
     "rustix",

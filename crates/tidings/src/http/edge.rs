@@ -3,13 +3,17 @@
 //! Owns: the `Host` check against DNS rebinding, CORS (Fetch standard), `no-store`. Does not know: routes.
 //! Flow: request → 421 / 403 / preflight, or the router → headers on whatever it answers.
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
 
 use super::problem::{Code, Problem};
-use crate::Hub;
 
 const ALLOW_METHODS: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS";
 const ALLOW_HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID";
@@ -19,32 +23,102 @@ const MAX_AGE_SECONDS: &str = "600";
 const VARY: &str = "origin, cookie, authorization";
 
 /// The origin that may read the answer; kept for streams, whose head is not written here.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct AllowedOrigin(Option<HeaderValue>);
 
-pub(super) async fn edge(State(hub): State<Hub>, mut request: Request, next: Next) -> Response {
-    let is_dev = hub.0.settings.dev;
-    let origin = request.headers().get(header::ORIGIN).cloned();
-    let allowed = AllowedOrigin(origin.clone().filter(|o| is_dev && is_local_origin(o)));
-    let mut response = if is_dev && !host(&request).is_some_and(|h| is_local_host(&h)) {
-        let detail = "with --dev only localhost, 127.0.0.1 and [::1] are answered".to_owned();
-        Problem::new(Code::Misdirected, detail).into_response()
-    } else if is_dev && origin.is_some() && allowed.0.is_none() {
-        let detail = "with --dev only origins on localhost, 127.0.0.1 and [::1] are allowed".to_owned();
-        Problem::new(Code::OriginNotAllowed, detail).into_response()
-    } else if request.method() == Method::OPTIONS {
-        preflight(&allowed)
-    } else {
-        request.extensions_mut().insert(allowed.clone());
-        next.run(request).await
-    };
-    let headers = response.headers_mut();
-    allowed.apply(headers);
-    if !headers.contains_key(header::CACHE_CONTROL) {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+/// Puts the edge around routes. A layer of our own rather than a function: it is in the way of every publish.
+#[derive(Debug, Clone)]
+pub(super) struct EdgeLayer {
+    pub(super) is_dev: bool,
+}
+
+impl<S> Layer<S> for EdgeLayer {
+    type Service = Edge<S>;
+
+    fn layer(&self, inner: S) -> Edge<S> {
+        Edge { inner, is_dev: self.is_dev }
     }
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
+}
+
+/// Routes behind the edge.
+#[derive(Debug, Clone)]
+pub(super) struct Edge<S> {
+    inner: S,
+    is_dev: bool,
+}
+
+impl<S: Service<Request, Response = Response, Error = Infallible>> Service<Request> for Edge<S> {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Answer<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> Answer<S::Future> {
+        let origin = request.headers().get(header::ORIGIN);
+        let allowed = AllowedOrigin(origin.filter(|o| self.is_dev && is_local_origin(o)).cloned());
+        let own = refusal(&request, self.is_dev, &allowed);
+        let inner = match own {
+            Some(_) => None,
+            None => {
+                if allowed.0.is_some() {
+                    request.extensions_mut().insert(allowed.clone());
+                }
+                Some(self.inner.call(request))
+            }
+        };
+        Answer { inner, own, allowed }
+    }
+}
+
+pin_project! {
+    /// An answer on its way: the routes', or the edge's own.
+    pub(super) struct Answer<F> {
+        #[pin]
+        inner: Option<F>,
+        own: Option<Response>,
+        allowed: AllowedOrigin,
+    }
+}
+
+impl<F: Future<Output = Result<Response, Infallible>>> Future for Answer<F> {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = match (this.own.take(), this.inner.as_pin_mut()) {
+            (Some(own), _) => own,
+            (None, Some(inner)) => match inner.poll(cx) {
+                Poll::Ready(Ok(response)) => response,
+                Poll::Ready(Err(never)) => match never {},
+                Poll::Pending => return Poll::Pending,
+            },
+            // Polled again after it was ready, which nobody may do.
+            (None, None) => return Poll::Pending,
+        };
+        let headers = response.headers_mut();
+        this.allowed.apply(headers);
+        if !headers.contains_key(header::CACHE_CONTROL) {
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        Poll::Ready(Ok(response))
+    }
+}
+
+/// What the edge answers itself.
+fn refusal(request: &Request, is_dev: bool, allowed: &AllowedOrigin) -> Option<Response> {
+    if is_dev && !host(request).is_some_and(is_local_host) {
+        let detail = "with --dev only localhost, 127.0.0.1 and [::1] are answered";
+        return Some(Problem::new(Code::Misdirected, detail).into_response());
+    }
+    if is_dev && allowed.0.is_none() && request.headers().contains_key(header::ORIGIN) {
+        let detail = "with --dev only origins on localhost, 127.0.0.1 and [::1] are allowed";
+        return Some(Problem::new(Code::OriginNotAllowed, detail).into_response());
+    }
+    (request.method() == Method::OPTIONS).then(|| preflight(allowed))
 }
 
 impl AllowedOrigin {
@@ -74,13 +148,13 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &'static str) {
 }
 
 /// The authority that was asked for: of the target (HTTP/2, absolute form), else `Host` if there is exactly one.
-fn host(request: &Request) -> Option<String> {
+fn host(request: &Request) -> Option<&str> {
     if let Some(authority) = request.uri().authority() {
-        return Some(authority.as_str().to_owned());
+        return Some(authority.as_str());
     }
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let only = hosts.next().filter(|_| hosts.next().is_none())?;
-    only.to_str().ok().map(str::to_owned)
+    only.to_str().ok()
 }
 
 fn is_local_host(host: &str) -> bool {

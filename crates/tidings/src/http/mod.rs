@@ -49,7 +49,7 @@ impl Hub {
             .fallback(problem::not_found)
             .with_state(self.clone())
             .merge(own)
-            .layer(axum::middleware::from_fn_with_state(self.clone(), edge::edge))
+            .layer(edge::EdgeLayer { is_dev: self.0.settings.dev })
     }
 
     fn routes(&self) -> Router<Self> {

@@ -104,32 +104,34 @@ async fn one(hub: &Hub, headers: &HeaderMap, bytes: &[u8]) -> Result<Response, P
     }
     let is_many = request.channels.is_some();
     let publication = publication(request)?;
-    let names: Vec<String> = publication.channels.iter().map(ToString::to_string).collect();
+    let names = is_many.then(|| publication.channels.iter().map(ToString::to_string).collect());
     let published = hub.publish(publication).await?;
     let status = match (&published.duplicate, published.ids.is_empty()) {
         (_, true) => StatusCode::ACCEPTED,
         (true, false) => StatusCode::OK,
         (false, false) => StatusCode::CREATED,
     };
-    let answer = answer(&published, is_many.then_some(&names));
-    Ok((status, axum::Json(answer)).into_response())
+    let kind = HeaderValue::from_static("application/json");
+    Ok((status, [(header::CONTENT_TYPE, kind)], answer(&published, names.as_ref())).into_response())
 }
 
-fn answer(published: &Published, names: Option<&Vec<String>>) -> Value {
-    let id = |index: usize| published.ids.get(index).map_or(Value::Null, |id| id.to_string().into());
-    let mut answer = match names {
-        Some(names) => {
+fn answer(published: &Published, names: Option<&Vec<String>>) -> String {
+    let mut answer = match (published.ids.as_slice(), names) {
+        // The common answer, without a JSON value in between: there are thousands of them.
+        ([id], None) if !published.duplicate => return format!("{{\"id\":\"{id}\"}}"),
+        (ids, None) => json!({ "id": ids.first().map(ToString::to_string) }),
+        (ids, Some(names)) => {
+            let id = |index: usize| ids.get(index).map_or(Value::Null, |id| id.to_string().into());
             let ids: Map<String, Value> = names.iter().enumerate().map(|(i, n)| (n.clone(), id(i))).collect();
             json!({ "ids": ids })
         }
-        None => json!({ "id": id(0) }),
     };
     if published.duplicate
         && let Some(object) = answer.as_object_mut()
     {
         object.insert("duplicate".into(), true.into());
     }
-    answer
+    answer.to_string()
 }
 
 async fn batch(hub: &Hub, headers: &HeaderMap, bytes: &Bytes) -> Result<Response, Problem> {
@@ -157,11 +159,7 @@ async fn batch(hub: &Hub, headers: &HeaderMap, bytes: &Bytes) -> Result<Response
             None => Err(PublishError::Commit(crate::CommitError::OutcomeUnknown).into()),
         });
         match result {
-            // The common answer, without a JSON value in between: there are a thousand of them.
-            Ok(Published { ids, duplicate: false }) if ids.len() == 1 => {
-                ids.iter().for_each(|id| out.push_str(&format!("{{\"id\":\"{id}\"}}")));
-            }
-            Ok(published) => out.push_str(&answer(&published, None).to_string()),
+            Ok(published) => out.push_str(&answer(&published, None)),
             Err(problem) => {
                 let line = json!({ "line": number, "code": problem.code.as_str(), "detail": problem.detail });
                 out.push_str(&line.to_string());

@@ -298,8 +298,9 @@ pub(crate) fn head(parts: &Parts) -> HeaderMap {
     set(header::CACHE_CONTROL, "no-store, no-cache, no-transform");
     set(http::HeaderName::from_static("x-accel-buffering"), "no");
     set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    if let Some(origin) = parts.extensions.get::<AllowedOrigin>() {
-        origin.apply(&mut headers);
+    match parts.extensions.get::<AllowedOrigin>() {
+        Some(origin) => origin.apply(&mut headers),
+        None => AllowedOrigin::default().apply(&mut headers),
     }
     headers
 }
