@@ -108,22 +108,41 @@ pub(crate) fn fields(body: &[u8]) -> Fields<'_> {
     fields
 }
 
-/// An event as JSON, as history and the envelope show it.
-pub(crate) fn event_json(body: &[u8], is_text: bool, id: EventId) -> String {
+/// An event as JSON, as history and the envelope show it. An ephemeral one has no id.
+pub(crate) fn event_json(body: &[u8], is_text: bool, id: Option<EventId>) -> String {
     let fields = fields(body);
     // Escaping a string cannot fail; JSON data was checked when it was published.
     let quoted = |text: &str| serde_json::to_string(text).unwrap_or_default();
     let data = if is_text { quoted(&fields.data) } else { fields.data.clone() };
     let (channel, event) = (quoted(fields.channel), quoted(fields.event));
     let time = fields.time_ms;
-    format!(r#"{{"channel":{channel},"event":{event},"time":{time},"id":"{id}","data":{data}}}"#)
+    let id = id.map_or_else(|| "null".to_owned(), |id| format!("\"{id}\""));
+    format!(r#"{{"channel":{channel},"event":{event},"time":{time},"id":{id},"data":{data}}}"#)
 }
 
 fn envelope(plain: &[u8], is_text: bool, id: EventId) -> Bytes {
     let mut out = Vec::with_capacity(plain.len() + 64);
-    encode::data(&mut out, &event_json(plain, is_text, id));
+    encode::data(&mut out, &event_json(plain, is_text, Some(id)));
     encode::id_line(&mut out, id);
     Bytes::from(out)
+}
+
+/// A frame for the tests of those who carry frames.
+#[cfg(test)]
+pub(crate) fn test_frame(seq: u64, channel: &str) -> std::sync::Arc<Frame> {
+    let record = Record {
+        seq: Seq(seq),
+        prev: Seq(seq - 1),
+        channel: ChannelName::parse(channel).unwrap(),
+        body: format!("channel: {channel}\ntime: 1\ndata: {seq}\n").into(),
+        private: None,
+        key: None,
+        time_ms: 1,
+        expires_at_ms: None,
+        flags: Flags::default(),
+    };
+    let epoch = tidings_core::Epoch::parse("e").unwrap();
+    std::sync::Arc::new(Frame::new(&record, EventId::new(epoch, Seq(seq))))
 }
 
 #[cfg(test)]

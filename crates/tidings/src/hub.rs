@@ -11,13 +11,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidings_core::connection::{Retry, Seed};
 use tidings_core::wire::sse::encode;
-use tidings_core::{ChannelName, Epoch, Epochs, EventId, Seq};
+use tidings_core::{ChannelName, Epochs, EventId, Seq};
 
 use crate::control;
 use crate::frame::{event_json, fields};
 use crate::log::disk::DiskLog;
 use crate::log::memory::MemoryLog;
-use crate::log::{Log, LogError, OpenError, Outcome, ReadLimit, ReadOutcome, Refusal, Stats, Want, Window};
+use crate::log::{Log, LogError, OpenError, Outcome, Refusal, Stats, Window, event_at};
 use crate::metrics::Metrics;
 use crate::pace::Pace;
 use crate::publish::{Publication, PublishError, Published};
@@ -188,10 +188,8 @@ impl Hub {
         let time_ms = crate::clock::unix_ms();
         for channel in &publication.channels {
             let mut plain = encode::body(&publication.event, channel, time_ms, &publication.payload);
-            let nowhere = EventId::new(Epoch::from_random(0), Seq::ZERO);
-            let json = event_json(&plain, !publication.payload.is_json(), nowhere);
             let mut envelope = Vec::new();
-            encode::data(&mut envelope, &json.replacen(&format!("\"id\":\"{nowhere}\""), "\"id\":null", 1));
+            encode::data(&mut envelope, &event_json(&plain, !publication.payload.is_json(), None));
             envelope.push(b'\n');
             plain.push(b'\n');
             let event =
@@ -236,11 +234,7 @@ impl Hub {
         let (log, name) = (Arc::clone(&self.0.log), channel.clone());
         let read = tokio::task::spawn_blocking(move || {
             let Some(window) = log.window(&name) else { return Ok(None) };
-            let wanted =
-                [Want { channel: &name, after: Seq(window.head.0.saturating_sub(1)).max(window.floor) }];
-            let limit = ReadLimit { upto: window.head, events_max: 1, bytes_max: usize::MAX };
-            let ReadOutcome::Events { records, .. } = log.read(&wanted, limit)? else { return Ok(None) };
-            Ok(records.first().map(|r| fields(&r.body).data))
+            Ok(event_at(&*log, &name, window.head)?.map(|record| fields(&record.body).data))
         });
         read.await.map_err(|e| LogError::Poisoned(e.to_string()))?
     }

@@ -234,23 +234,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::{Flags, Record};
-    use tidings_core::{Epoch, EventId};
-
-    fn frame(seq: u64, channel: &str) -> Arc<Frame> {
-        let record = Record {
-            seq: Seq(seq),
-            prev: Seq::ZERO,
-            channel: ChannelName::parse(channel).unwrap(),
-            body: format!("channel: {channel}\ntime: 1\ndata: {seq}\n").into(),
-            private: None,
-            key: None,
-            time_ms: 1,
-            expires_at_ms: None,
-            flags: Flags::default(),
-        };
-        Arc::new(Frame::new(&record, EventId::new(Epoch::parse("e").unwrap(), Seq(seq))))
-    }
+    use crate::frame::test_frame as frame;
 
     fn seqs(found: Option<(Vec<Arc<Frame>>, Seq)>) -> Option<(Vec<u64>, u64)> {
         found.map(|(frames, to)| (frames.iter().map(|f| f.seq.0).collect(), to.0))

@@ -127,8 +127,11 @@ fn page(hub: &Hub, channel: &ChannelName, asked: Asked, limit: usize) -> Result<
     };
     let now = crate::clock::unix_ms();
     let live = |r: &&Record| r.expires_at_ms.is_none_or(|at| at > now);
-    let events: Vec<String> =
-        records.iter().filter(live).map(|r| event_json(&r.body, r.flags.is_text, epochs.id(r.seq))).collect();
+    let events: Vec<String> = records
+        .iter()
+        .filter(live)
+        .map(|r| event_json(&r.body, r.flags.is_text, Some(epochs.id(r.seq))))
+        .collect();
     let more = log.window(channel).is_some_and(|w| w.head > to);
     let next = epochs.id(records.last().map_or(after, |r| r.seq));
     let mut tail = format!(r#""next":"{next}","more":{more}"#);

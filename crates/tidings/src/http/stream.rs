@@ -24,7 +24,7 @@ use super::problem::{Code, Problem};
 use crate::Hub;
 use crate::control;
 use crate::frame::{Encoding, Frame};
-use crate::log::{LogError, ReadLimit, ReadOutcome, Want};
+use crate::log::{LogError, event_at};
 use crate::shard::{BodyPipe, NewSink, Opening, StreamBody, retained};
 use crate::subscribe::{Crowded, Subscription, Ticket, connection_text};
 
@@ -268,12 +268,7 @@ fn finals(
     let mut found = Vec::new();
     for (channel, state) in subscription.channels.iter().zip(states) {
         let Some(last) = state.finished.filter(|_| state.first.is_some()) else { continue };
-        let wanted = [Want { channel, after: Seq(last.0.saturating_sub(1)).max(state.floor.min(last)) }];
-        let wanted = wanted.map(|w| Want { after: w.after.min(Seq(last.0.saturating_sub(1))), ..w });
-        let limit = ReadLimit { upto: last, events_max: 1, bytes_max: usize::MAX };
-        if let ReadOutcome::Events { records, .. } = log.read(&wanted, limit)? {
-            found.extend(records);
-        }
+        found.extend(event_at(&**log, channel, last)?);
     }
     found.sort_by_key(|r| r.seq);
     let epochs = log.epochs();

@@ -12,7 +12,7 @@ use tidings_core::{ChannelName, EventName, Payload, PayloadError, Seq};
 
 use super::Snapshot;
 use crate::frame::fields;
-use crate::log::{Append, Flags, Log, LogError, ReadLimit, ReadOutcome, Record, Want};
+use crate::log::{Append, Flags, Log, LogError, Record, event_at};
 
 /// What is stored beside the document and never sent.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -111,7 +111,7 @@ pub(super) fn restore(log: &dyn Log) -> Vec<(JobId, Live)> {
     let mut jobs = Vec::new();
     for (channel, window) in unfinished {
         let Some(id) = JobId::of_channel(&channel) else { continue };
-        match last(log, &channel, window.head) {
+        match event_at(log, &channel, window.head) {
             Ok(Some(record)) => jobs.extend(live(record).map(|live| (id, live))),
             // Its last event was trimmed: nobody has reported for as long as events are kept.
             Ok(None) => tracing::warn!(job = id.as_str(), "the state of a job was trimmed"),
@@ -134,7 +134,7 @@ fn live(record: Record) -> Option<Live> {
 pub(super) fn ended(log: &dyn Log, id: &JobId) -> Result<Option<Snapshot>, LogError> {
     let channel = id.channel();
     let Some(last_seq) = log.window(channel).and_then(|w| w.finished) else { return Ok(None) };
-    let Some(record) = last(log, channel, last_seq)? else { return Ok(None) };
+    let Some(record) = event_at(log, channel, last_seq)? else { return Ok(None) };
     let private: Option<Private> = record.private.as_deref().and_then(|p| serde_json::from_slice(p).ok());
     let Some(document) = private.and_then(|p| p.document) else { return Ok(None) };
     let body = body(channel, "progress", record.time_ms, document.get()).map_err(|e| LogError::Io {
@@ -147,7 +147,7 @@ pub(super) fn ended(log: &dyn Log, id: &JobId) -> Result<Option<Snapshot>, LogEr
 /// The document and the counter of a job that has ended.
 pub(super) fn ended_job(log: &dyn Log, id: &JobId) -> Result<Option<(Document, Option<u64>)>, LogError> {
     let Some(last_seq) = log.window(id.channel()).and_then(|w| w.finished) else { return Ok(None) };
-    let Some(record) = last(log, id.channel(), last_seq)? else { return Ok(None) };
+    let Some(record) = event_at(log, id.channel(), last_seq)? else { return Ok(None) };
     let private: Option<Private> = record.private.as_deref().and_then(|p| serde_json::from_slice(p).ok());
     Ok(private.and_then(|p| Some((serde_json::from_str(p.document?.get()).ok()?, p.n))))
 }
@@ -158,16 +158,6 @@ pub(super) fn stored(log: &dyn Log, id: &JobId) -> Result<Option<Snapshot>, LogE
     if window.finished.is_some() {
         return ended(log, id);
     }
-    let record = last(log, id.channel(), window.head)?;
+    let record = event_at(log, id.channel(), window.head)?;
     Ok(record.and_then(live).map(|live| live.snapshot))
-}
-
-/// The event at a known place.
-fn last(log: &dyn Log, channel: &ChannelName, at: Seq) -> Result<Option<Record>, LogError> {
-    let wanted = [Want { channel, after: Seq(at.0.saturating_sub(1)) }];
-    let limit = ReadLimit { upto: at, events_max: 1, bytes_max: usize::MAX };
-    Ok(match log.read(&wanted, limit)? {
-        ReadOutcome::Events { records, .. } => records.into_iter().next(),
-        ReadOutcome::Truncated { .. } | ReadOutcome::Corrupt { .. } => None,
-    })
 }

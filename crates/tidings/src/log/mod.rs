@@ -250,6 +250,16 @@ pub enum Feed {
     },
 }
 
+/// The event of a channel at a known place; none if it is gone or unreadable.
+pub(crate) fn event_at(log: &dyn Log, channel: &ChannelName, at: Seq) -> Result<Option<Record>, LogError> {
+    let wanted = [Want { channel, after: Seq(at.0.saturating_sub(1)) }];
+    let limit = ReadLimit { upto: at, events_max: 1, bytes_max: usize::MAX };
+    Ok(match log.read(&wanted, limit)? {
+        ReadOutcome::Events { records, .. } => records.into_iter().next(),
+        ReadOutcome::Truncated { .. } | ReadOutcome::Corrupt { .. } => None,
+    })
+}
+
 /// What retention keeps. A channel's record outlives its events by `horizon_ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

@@ -90,22 +90,10 @@ impl Chunk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::{Flags, Record};
-    use tidings_core::{ChannelName, Epoch, EventId};
+    use crate::frame::test_frame;
 
     fn frame(seq: u64) -> Arc<Frame> {
-        let record = Record {
-            seq: Seq(seq),
-            prev: Seq::ZERO,
-            channel: ChannelName::parse("c").unwrap(),
-            body: format!("data: {seq}\n").into(),
-            private: None,
-            key: None,
-            time_ms: 1,
-            expires_at_ms: None,
-            flags: Flags::default(),
-        };
-        Arc::new(Frame::new(&record, EventId::new(Epoch::parse("e").unwrap(), Seq(seq))))
+        test_frame(seq, "c")
     }
 
     #[test]

@@ -414,12 +414,11 @@ fn place(at: usize) -> u32 {
 mod tests {
     use bytes::Bytes;
     use http_body_util::BodyExt;
-    use tidings_core::{Epoch, EventId};
 
     use super::*;
-    use crate::frame::Frame;
+    use crate::frame::{Frame, test_frame};
+    use crate::log::Retention;
     use crate::log::memory::MemoryLog;
-    use crate::log::{Flags, Record, Retention};
     use crate::metrics::Metrics;
     use crate::shard::{BodyPipe, Readers, StreamBody};
     use crate::subscribe::{Registry, Subscription};
@@ -441,18 +440,7 @@ mod tests {
     }
 
     fn frame(seq: u64) -> Arc<Frame> {
-        let record = Record {
-            seq: Seq(seq),
-            prev: Seq(seq - 1),
-            channel: channel(),
-            body: format!("channel: a\ndata: {seq}\n").into(),
-            private: None,
-            key: None,
-            time_ms: 1,
-            expires_at_ms: None,
-            flags: Flags::default(),
-        };
-        Arc::new(Frame::new(&record, EventId::new(Epoch::parse("e").unwrap(), Seq(seq))))
+        test_frame(seq, "a")
     }
 
     fn open(shard: &mut Shard, registry: &Arc<Registry>) -> StreamBody {
