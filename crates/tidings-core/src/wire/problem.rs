@@ -91,7 +91,20 @@ codes! {
     JobFinished = "job_finished", 409, "The job is finished";
     JobNotFinished = "job_not_finished", 409, "The job is not finished yet";
     AttemptStale = "attempt_stale", 409, "A newer attempt of the job has begun";
-    JobTypeUnknown = "job_type_unknown", 422, "Nothing runs jobs of this type";
+    QueueInvalid = "queue_invalid", 400, "The name of the queue is not valid";
+    WorkerInvalid = "worker_invalid", 400, "The id of the worker is not valid";
+    ScheduleInvalid = "schedule_invalid", 400, "The schedule is not valid";
+    ArtifactNameInvalid = "artifact_name_invalid", 400, "The name of the file is not valid";
+    ScheduleNotFound = "schedule_not_found", 404, "There is no such schedule";
+    UniqueConflict = "unique_conflict", 409, "Another job holds the unique key";
+    LeaseLost = "lease_lost", 409, "The lease is not, or no longer, the job's";
+    JobNotManaged = "job_not_managed", 409, "The job is run by another queue";
+    ArtifactGone = "artifact_gone", 410, "The file is no longer kept";
+    RangeNotSatisfiable = "range_not_satisfiable", 416, "The range is not in the file";
+    ParentInvalid = "parent_invalid", 422, "The job cannot belong to that parent";
+    JobsTooMany = "jobs_too_many", 503, "Too many jobs have not ended";
+    SchedulesTooMany = "schedules_too_many", 503, "There are too many schedules";
+    ArtifactsFull = "artifacts_full", 507, "There is not enough room for the file";
 }
 
 impl Code {

@@ -65,7 +65,7 @@ impl JobsError {
             Self::Job(error) => error.code(),
             Self::NotFound(_) => "job_not_found",
             Self::Exists(_) => "job_exists",
-            Self::TypeUnknown(_) => "job_type_unknown",
+            Self::TypeUnknown(_) => "job_type_invalid",
             Self::Input(_) => "field_invalid",
             Self::KeyReused => "idempotency_key_reused",
             Self::PublishTo(_) => "channels_too_many",
