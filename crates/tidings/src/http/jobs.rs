@@ -1,7 +1,7 @@
 //! `/v1/jobs` and its aliases.
 //!
-//! Owns: the JSON of job requests and answers, the head of a download. Does not know: what a report changes.
-//! Flow: a request → `crate::jobs` → an answer, a stream, or a file.
+//! Owns: the JSON of job requests and answers. Does not know: what a report changes, files.
+//! Flow: a request → `crate::jobs` → an answer or a stream.
 
 use axum::Json;
 use axum::body::Body;
@@ -9,11 +9,11 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use tidings_core::job::{Artifact, Completion, Document as JobDocument, Fail, JobId, Progress};
+use tidings_core::job::{Completion, Document as JobDocument, Fail, JobId, Progress};
 use tidings_core::resume::{self, Decision, RefusedAt};
 use tidings_core::wire::sse::encode;
 use tidings_core::{ChannelName, limits};
@@ -227,69 +227,7 @@ fn unknown(hub: &Hub, parts: &Parts, id: &JobId, stream: StreamRequest) -> Resul
     Ok((stream::head(parts), Body::from(out)).into_response())
 }
 
-/// The job's file.
-pub(super) async fn download(State(hub): State<Hub>, Path(id): Path<String>) -> Result<Response, Problem> {
-    file(&hub, &id, None).await
-}
-
-/// One of the job's files, by name.
-pub(super) async fn download_named(
-    State(hub): State<Hub>,
-    Path((id, name)): Path<(String, String)>,
-) -> Result<Response, Problem> {
-    file(&hub, &id, Some(&name)).await
-}
-
-async fn file(hub: &Hub, id: &str, name: Option<&str>) -> Result<Response, Problem> {
-    let id = job_id(id)?;
-    let jobs = hub.jobs();
-    let document = jobs.document(&id).await?.ok_or_else(|| JobsError::NotFound(id.as_str().to_owned()))?;
-    let document: JobDocument =
-        serde_json::from_str(&document).map_err(|e| Problem::new(Code::Internal, e.to_string()))?;
-    if !document.state.is_finished() {
-        return Err(Problem::new(Code::JobNotFinished, "the file is there once the job is complete"));
-    }
-    let missing = || Problem::new(Code::ArtifactNotFound, "the job has no such file");
-    // Only what the document names is opened: a path in a request never reaches the disk.
-    let named = |a: &&Artifact| name.is_none_or(|name| a.name == name);
-    let artifact = document.artifacts.iter().find(named).ok_or_else(missing)?;
-    if let Some(url) = &artifact.url {
-        let to = HeaderValue::from_str(url).map_err(|_| missing())?;
-        return Ok((StatusCode::SEE_OTHER, [(header::LOCATION, to)]).into_response());
-    }
-    let stored = hub.0.jobs.artifacts.open(&id, &artifact.name).await.map_err(|error| {
-        tracing::warn!(%error, job = id.as_str(), "a file is gone");
-        missing()
-    })?;
-    let mut headers = HeaderMap::new();
-    let kind = artifact.content_type.as_deref().unwrap_or("application/octet-stream");
-    let kind = HeaderValue::from_str(kind).unwrap_or(HeaderValue::from_static("application/octet-stream"));
-    headers.insert(header::CONTENT_TYPE, kind);
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(stored.bytes));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-    headers.insert(header::CONTENT_DISPOSITION, disposition(&artifact.name));
-    let frames = tokio_util::io::ReaderStream::with_capacity(stored.file, 64 * 1024);
-    Ok((headers, Body::from_stream(frames)).into_response())
-}
-
-/// `attachment` with the name in both spellings of RFC 6266.
-fn disposition(name: &str) -> HeaderValue {
-    let plain: String = name
-        .chars()
-        .map(|c| if c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%') { c } else { '_' })
-        .collect();
-    let mut encoded = String::new();
-    for byte in name.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-' => encoded.push(char::from(byte)),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    let text = format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{encoded}");
-    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("attachment"))
-}
-
-fn job_id(text: &str) -> Result<JobId, Problem> {
+pub(super) fn job_id(text: &str) -> Result<JobId, Problem> {
     Ok(JobId::parse(text).map_err(JobsError::from)?)
 }
 

@@ -22,6 +22,8 @@ mod connections;
 
 mod jobs;
 
+mod download;
+
 mod health;
 
 pub(crate) mod serve;
@@ -84,8 +86,8 @@ fn table() -> Vec<(&'static str, MethodRouter<Hub>)> {
         ("/v1/jobs/{id}/progress", only(post(jobs::progress))),
         ("/v1/jobs/{id}/complete", only(post(jobs::complete))),
         ("/v1/jobs/{id}/fail", only(post(jobs::fail))),
-        ("/v1/jobs/{id}/download", only(get(jobs::download))),
-        ("/v1/jobs/{id}/download/{name}", only(get(jobs::download_named))),
+        ("/v1/jobs/{id}/download", only(get(download::download))),
+        ("/v1/jobs/{id}/download/{name}", only(get(download::download_named))),
         ("/healthz", only(get(health::healthz))),
         ("/readyz", only(get(health::readyz))),
         ("/metrics", only(get(health::metrics))),
@@ -100,7 +102,8 @@ fn mount(router: Router<Hub>, route: &JobRoute) -> Router<Hub> {
     router
         .route(path, only(post(create)))
         .route(&format!("{path}/{{id}}/events"), stream_route(jobs::events))
-        .route(&format!("{path}/{{id}}/download"), only(get(jobs::download)))
+        .route(&format!("{path}/{{id}}/download"), only(get(download::download)))
+        .route(&format!("{path}/{{id}}/download/{{name}}"), only(get(download::download_named)))
 }
 
 /// A stream answers GET and HEAD; the handler tells them apart.
