@@ -53,8 +53,10 @@ pub const JOB_DATA_BYTES_MAX: usize = 16 * 1024;
 pub const JOB_RESULT_BYTES_MAX: usize = 64 * 1024;
 /// Files of a job.
 pub const JOB_ARTIFACTS_MAX: usize = 16;
-/// The name or the content type of a file, in bytes: what file systems allow.
-pub const ARTIFACT_NAME_BYTES_MAX: usize = 255;
+/// The name of a file, in bytes: file systems allow 255, and programs that save it add an ending meanwhile.
+pub const ARTIFACT_NAME_BYTES_MAX: usize = 250;
+/// The content type of a file, in bytes: RFC 6838 allows 127 on both sides of the slash.
+pub const ARTIFACT_CONTENT_TYPE_BYTES_MAX: usize = 255;
 /// The address of a file that is elsewhere, in bytes: what browsers and proxies agree on.
 pub const ARTIFACT_URL_BYTES_MAX: usize = 2_048;
 /// Tags of a job.

@@ -84,7 +84,10 @@ impl JobError {
 // byte; a file's texts have no control characters, so they at most double.
 const _: () = {
     let texts = 6 * (5 * limits::JOB_TEXT_BYTES_MAX + (limits::JOB_TAGS_MAX + 1) * limits::JOB_TAG_BYTES_MAX);
-    let artifact = 2 * (2 * limits::ARTIFACT_NAME_BYTES_MAX + limits::ARTIFACT_URL_BYTES_MAX) + 128;
+    let texts_of_a_file = limits::ARTIFACT_NAME_BYTES_MAX
+        + limits::ARTIFACT_CONTENT_TYPE_BYTES_MAX
+        + limits::ARTIFACT_URL_BYTES_MAX;
+    let artifact = 2 * texts_of_a_file + 128;
     let json = limits::JOB_DATA_BYTES_MAX + limits::JOB_RESULT_BYTES_MAX;
     let rest = 8 * 1024;
     assert!(texts + limits::JOB_ARTIFACTS_MAX * artifact + json + rest <= limits::DATA_BYTES_MAX);

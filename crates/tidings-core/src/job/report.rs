@@ -139,26 +139,44 @@ impl Completion {
 }
 
 impl Artifact {
-    /// A name is one part of a path and of a header; nothing of a file may break the line it stands in.
+    /// Whether a file may have this name: one part of a path and of a header, of a file that no system hides.
+    #[must_use]
+    pub fn is_name(name: &str) -> bool {
+        (1..=limits::ARTIFACT_NAME_BYTES_MAX).contains(&name.len())
+            && !name.contains(['/', '\\'])
+            && !name.starts_with('.')
+            && !name.chars().any(char::is_control)
+    }
+
+    /// Nothing of a file may break the header it stands in, and a link to it leads to a file, never to a script.
     fn check(&self) -> Result<(), JobError> {
-        let plain = |text: &str| !text.chars().any(char::is_control);
-        let name = self.name.as_str();
-        let fits = (1..=limits::ARTIFACT_NAME_BYTES_MAX).contains(&name.len());
-        if !fits || !plain(name) || name.contains(['/', '\\']) || matches!(name, "." | "..") {
-            let name: String = name.chars().take(64).collect();
+        let name: String = self.name.chars().take(64).collect();
+        if !Self::is_name(&self.name) {
             return Err(JobError::Field(format!("{name:?} is no name of a file")));
         }
-        let content_type = self.content_type.as_deref().unwrap_or_default();
-        let url = self.url.as_deref().unwrap_or_default();
-        let fits = content_type.len() <= limits::ARTIFACT_NAME_BYTES_MAX
-            && url.len() <= limits::ARTIFACT_URL_BYTES_MAX;
-        if !fits || !plain(content_type) || !plain(url) {
-            return Err(JobError::Field(format!(
-                "content_type or url of {name:?} is too long or has control characters"
-            )));
+        if !self.content_type.as_deref().is_none_or(is_content_type) {
+            return Err(JobError::Field(format!("content_type of {name:?} is no media type")));
+        }
+        if !self.url.as_deref().is_none_or(is_web_url) {
+            return Err(JobError::Field(format!("url of {name:?} is no http or https URL in ASCII")));
         }
         Ok(())
     }
+}
+
+fn is_content_type(text: &str) -> bool {
+    text.len() <= limits::ARTIFACT_CONTENT_TYPE_BYTES_MAX && !text.chars().any(char::is_control)
+}
+
+/// `http:` or `https:` with a host, and nothing that a browser would read in another way than a header.
+fn is_web_url(url: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>' | b'\\');
+    let Some((scheme, rest)) = url.split_once("://") else { return false };
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    url.len() <= limits::ARTIFACT_URL_BYTES_MAX
+        && url.bytes().all(is_plain)
+        && (scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"))
+        && !host.is_empty()
 }
 
 /// How a job ended without a result.
