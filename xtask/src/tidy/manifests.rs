@@ -21,6 +21,7 @@ const ALLOWED: &[&str] = &[
     "http",
     "http-body",
     "http-body-util",
+    "http-range-header",
     "httpdate",
     "hyper",
     "hyper-util",

@@ -100,6 +100,7 @@ codes! {
     LeaseLost = "lease_lost", 409, "The lease is not, or no longer, the job's";
     JobNotManaged = "job_not_managed", 409, "The job is run by another queue";
     ArtifactGone = "artifact_gone", 410, "The file is no longer kept";
+    PreconditionFailed = "precondition_failed", 412, "The file is another than the request wants";
     RangeNotSatisfiable = "range_not_satisfiable", 416, "The range is not in the file";
     ParentInvalid = "parent_invalid", 422, "The job cannot belong to that parent";
     JobsTooMany = "jobs_too_many", 503, "Too many jobs have not ended";

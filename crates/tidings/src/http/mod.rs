@@ -22,6 +22,8 @@ mod connections;
 
 mod jobs;
 
+mod conditional;
+
 mod download;
 
 mod health;

@@ -3,7 +3,9 @@
 //! Owns: safe names, sizes, making a file durable. Does not know: jobs' states, downloads over HTTP.
 //! Flow: a reader → a part file → fsync → its name; expired with its job.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use tidings_core::job::{Artifact, JobId};
 use tidings_core::limits;
@@ -58,6 +60,9 @@ pub(crate) struct Artifacts {
 pub(crate) struct Stored {
     pub(crate) file: File,
     pub(crate) bytes: u64,
+    /// A strong entity tag, with its quotes.
+    pub(crate) etag: String,
+    pub(crate) modified: SystemTime,
 }
 
 impl Artifacts {
@@ -101,8 +106,12 @@ impl Artifacts {
     /// Opens a file that the job's document names.
     pub(crate) async fn open(&self, job: &JobId, name: &str) -> std::io::Result<Stored> {
         let file = File::open(self.folder(job).join(name)).await?;
-        let bytes = file.metadata().await?.len();
-        Ok(Stored { file, bytes })
+        let metadata = file.metadata().await?;
+        // A file is never changed in place: another one has another inode or another time.
+        let state = format!("{} {}.{}", metadata.ino(), metadata.mtime(), metadata.mtime_nsec());
+        let (bytes, modified) = (metadata.len(), metadata.modified()?);
+        let etag = format!("\"{bytes:x}-{:016x}\"", xxhash_rust::xxh3::xxh3_64(state.as_bytes()));
+        Ok(Stored { file, bytes, etag, modified })
     }
 
     /// Removes the files of jobs that the log has forgotten. Returns how many.

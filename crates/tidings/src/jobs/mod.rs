@@ -22,7 +22,7 @@ use tidings_core::job::{Completion, Fail, Job, JobId, JobType, Mode, New, Progre
 use tidings_core::{ChannelName, Seq, limits};
 
 pub use artifact::ArtifactError;
-pub(crate) use artifact::Artifacts;
+pub(crate) use artifact::{Artifacts, Stored};
 use handler::Handler;
 pub use handler::JobContext;
 use record::Live;

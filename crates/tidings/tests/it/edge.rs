@@ -41,7 +41,7 @@ async fn every_answer_to_an_allowed_origin_can_be_read_there(engine: Engine) {
             assert_eq!(answer.status, status, "{method} {target}");
             assert_eq!(answer.header("access-control-allow-origin"), Some(origin), "{method} {target}");
             assert_eq!(answer.header("access-control-allow-credentials"), Some("true"));
-            let exposed = Some("Retry-After, ETag, Content-Disposition");
+            let exposed = Some("Retry-After, ETag, Content-Disposition, Content-Range, Accept-Ranges");
             assert_eq!(answer.header("access-control-expose-headers"), exposed);
             assert_eq!(answer.header("vary"), Some("origin, cookie, authorization"));
         }
@@ -112,7 +112,10 @@ async fn a_preflight_is_answered_without_anything_else(engine: Engine) {
         let expected = [
             ("access-control-allow-origin", ORIGIN),
             ("access-control-allow-credentials", "true"),
-            ("access-control-allow-headers", "Authorization, Content-Type, Idempotency-Key, Last-Event-ID"),
+            (
+                "access-control-allow-headers",
+                "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Range, If-Range, If-None-Match",
+            ),
             ("access-control-max-age", "600"),
             ("cache-control", "no-store"),
         ];

@@ -42,6 +42,8 @@ mod shapes;
 
 mod jobs;
 
+mod artifacts;
+
 mod publish;
 
 mod slow;

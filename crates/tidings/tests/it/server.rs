@@ -87,6 +87,11 @@ impl Server {
         Self::run(settings, folder).await
     }
 
+    /// The data folder, if there is one.
+    pub fn data(&self) -> Option<std::path::PathBuf> {
+        self.folder.as_ref().map(|folder| folder.path().join("data"))
+    }
+
     pub async fn get(&self, target: &str) -> Answer {
         request(self.addr, "GET", target, &[], b"").await
     }
