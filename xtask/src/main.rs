@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         "sabotage" => sabotage::run(&rest),
         "bench" => bench::run(&rest),
         _ => Err(anyhow::anyhow!(
-            "usage: cargo xtask test [--list] [STEP…] | torture [--minutes M | --seconds S | --power] | sabotage | bench [SCENARIO…]"
+            "usage: cargo xtask test [--list] [STEP…] | torture [--jobs] [--minutes M | --seconds S | --power] | sabotage | bench [--jobs] [SCENARIO…]"
         )),
     };
     result.unwrap_or_else(|error| {

@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use anyhow::Result;
 use clap::Parser;
 
+mod calls;
 mod clock;
 mod connect;
 mod fill;
@@ -58,6 +59,9 @@ enum Command {
     Storm(scenario::storm::Storm),
     /// Read nothing while events are published, then read everything
     Stalled(scenario::stalled::Stalled),
+    /// Make, lease and report jobs
+    #[command(subcommand)]
+    Jobs(scenario::jobs::Jobs),
 }
 
 fn main() -> Result<()> {
@@ -70,6 +74,7 @@ fn main() -> Result<()> {
         Command::Resume(args) => scenario::resume::run(&args)?,
         Command::Storm(args) => scenario::storm::run(&args)?,
         Command::Stalled(args) => scenario::stalled::run(&args)?,
+        Command::Jobs(part) => scenario::jobs::run(&part)?,
     };
     println!("{report}");
     Ok(())

@@ -3,6 +3,7 @@
 //! Owns: which scenarios run, in which order, and what a row shows. Does not know: how load is made (`bench/load`).
 //! Flow: release build → floor and server side by side on core 0 → load on core 1, in turns → medians and ratios.
 
+mod jobs;
 mod peer;
 mod rows;
 
@@ -31,16 +32,15 @@ const SCENARIOS: [Scenario; 7] = [
 
 /// Runs all scenarios, or those that are named.
 pub(crate) fn run(wanted: &[String]) -> Result<ExitCode> {
+    if wanted.iter().any(|word| word == "--jobs") {
+        return jobs::run(wanted);
+    }
     let known = |name: &String| SCENARIOS.iter().any(|(known, _)| known == name);
     if let Some(unknown) = wanted.iter().find(|name| !known(name)) {
         let names: Vec<&str> = SCENARIOS.iter().map(|(name, _)| *name).collect();
         bail!("{unknown} is no scenario; there are: {}", names.join(" "));
     }
-    let built = Command::new("cargo")
-        .args(["build", "--release", "--package", "tidings-server", "--package", "tidings-load"])
-        .status()
-        .context("cargo cannot be run")?;
-    ensure!(built.success(), "the release build failed");
+    build()?;
     let mut table = Table::default();
     for (name, scenario) in SCENARIOS {
         if wanted.is_empty() || wanted.iter().any(|w| w == name) {
@@ -50,6 +50,15 @@ pub(crate) fn run(wanted: &[String]) -> Result<ExitCode> {
     }
     table.print();
     Ok(ExitCode::SUCCESS)
+}
+
+fn build() -> Result<()> {
+    let built = Command::new("cargo")
+        .args(["build", "--release", "--package", "tidings-server", "--package", "tidings-load"])
+        .status()
+        .context("cargo cannot be run")?;
+    ensure!(built.success(), "the release build failed");
+    Ok(())
 }
 
 /// One event to all: CPU per delivery and the time to the last subscriber, one publish at a time.

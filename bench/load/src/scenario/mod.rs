@@ -14,6 +14,7 @@ use crate::traffic::channel;
 
 pub(crate) mod fanout;
 pub(crate) mod idle;
+pub(crate) mod jobs;
 pub(crate) mod resume;
 pub(crate) mod stalled;
 pub(crate) mod storm;
