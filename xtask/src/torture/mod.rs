@@ -5,6 +5,7 @@
 
 mod fault;
 mod http;
+mod jobs;
 mod library;
 mod oneoff;
 mod publisher;
@@ -88,6 +89,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     if arguments.iter().any(|a| a == "--power") {
         return crate::power::run(arguments);
     }
+    if arguments.iter().any(|a| a == "--jobs" || a == "--jobs-worker") {
+        return jobs::run(arguments);
+    }
     let mut time = Duration::from_secs(60);
     let mut seed = fresh_seed();
     let mut rest = arguments.iter();
@@ -100,7 +104,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
             "--minutes" => time = Duration::from_secs(60 * number()?),
             "--seconds" => time = Duration::from_secs(number()?),
             "--seed" => seed = number()?,
-            other => bail!("torture does not know {other}: --minutes M, --seconds S, --seed N, --power"),
+            other => {
+                bail!("torture does not know {other}: --minutes M, --seconds S, --seed N, --power, --jobs")
+            }
         }
     }
     let binary = build(&workspace())?;
