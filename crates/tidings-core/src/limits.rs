@@ -61,12 +61,68 @@ pub const ARTIFACT_CONTENT_TYPE_BYTES_MAX: usize = 255;
 pub const ARTIFACT_URL_BYTES_MAX: usize = 2_048;
 /// Tags of a job.
 pub const JOB_TAGS_MAX: usize = 16;
-/// A tag or the queue of a job, in bytes.
+/// A tag of a job, in bytes.
 pub const JOB_TAG_BYTES_MAX: usize = 128;
-/// Runs of a job whose handler is interrupted by a crash, if its maker says nothing else.
+/// The name of a queue, a worker or a schedule, in bytes: it has to fit a path.
+pub const JOB_NAME_BYTES_MAX: usize = 128;
+/// A unique key, in bytes.
+pub const JOB_UNIQUE_KEY_BYTES_MAX: usize = 128;
+/// Jobs that have not ended: each takes some 3 KB of memory.
+pub const JOBS_LIVE_MAX: usize = 500_000;
+/// Runs of a managed job, if its maker says nothing else.
 pub const JOB_ATTEMPTS_DEFAULT: u32 = 3;
-/// Runs that a job of a handler may have.
-pub const JOB_ATTEMPTS_MAX: u32 = 3;
+/// Runs that a managed job may have.
+pub const JOB_ATTEMPTS_MAX: u32 = 100;
+/// Leases that a job may lose, if its maker says nothing else.
+pub const JOB_STALLS_DEFAULT: u32 = 2;
+/// Leases that a job may lose.
+pub const JOB_STALLS_MAX: u32 = 100;
+/// How far a priority may be from 0.
+pub const JOB_PRIORITY_MAX: i32 = 100;
+/// How far ahead a job may be scheduled, in milliseconds: a year.
+pub const JOB_DELAY_MS_MAX: u64 = 366 * 24 * 60 * 60 * 1000;
+/// How long a worker may be silent, in milliseconds, if nobody says otherwise: three heartbeats of 10 s.
+pub const LEASE_MS_DEFAULT: u64 = 30_000;
+/// How long a worker may be silent, in milliseconds.
+pub const LEASE_MS: core::ops::RangeInclusive<u64> = 1_000..=3_600_000;
+/// How long a lease request may wait, in milliseconds: proxies end silent requests after 30 s.
+pub const LEASE_WAIT_MS_MAX: u64 = 25_000;
+/// Jobs of one lease request.
+pub const LEASE_JOBS_MAX: usize = 100;
+/// Types that a lease request may name.
+pub const LEASE_TYPES_MAX: usize = 100;
+/// Leases that one request may renew.
+pub const RENEW_LEASES_MAX: usize = 1_000;
+/// How long a run may take, and how long an external queue may be silent, in milliseconds: up to 30 days.
+pub const JOB_RUN_MS: core::ops::RangeInclusive<u64> = 1_000..=30 * 24 * 60 * 60 * 1000;
+/// The wait between two attempts, in milliseconds: up to a day.
+pub const BACKOFF_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+/// The first wait between two attempts, in milliseconds, if nobody says otherwise.
+pub const BACKOFF_BASE_MS_DEFAULT: u64 = 1_000;
+/// The longest wait between two attempts, in milliseconds, if nobody says otherwise.
+pub const BACKOFF_MAX_MS_DEFAULT: u64 = 60_000;
+/// How long a cancelled job may go on, in milliseconds, if nobody says otherwise.
+pub const CANCEL_GRACE_MS_DEFAULT: u64 = 30_000;
+/// How long a cancelled job may go on, in milliseconds.
+pub const CANCEL_GRACE_MS_MAX: u64 = 3_600_000;
+/// How long a finished job is kept, in milliseconds, if its maker says nothing else: 24 h, as events are.
+pub const RESULT_MS_DEFAULT: u64 = 24 * 60 * 60 * 1000;
+/// How long a finished job, or a unique key, is kept, in milliseconds: as long as a channel's record is, 7 days.
+pub const RESULT_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
+/// Log lines or chunks of output in one report: with those of `publish_to` they are one append.
+pub const JOB_ENTRIES_MAX: usize = 100;
+/// A log line's message, in bytes; longer ones are cut.
+pub const JOB_LOG_BYTES_MAX: usize = 16 * 1024;
+/// Schedules of a server.
+pub const SCHEDULES_MAX: usize = 10_000;
+/// The interval of a schedule, in milliseconds.
+pub const EVERY_MS: core::ops::RangeInclusive<u64> = 1_000..=366 * 24 * 60 * 60 * 1000;
+/// How long the stream of an unknown job of another queue waits for it, in milliseconds.
+pub const UNKNOWN_JOB_GRACE_MS: u64 = 10_000;
+/// How long a worker is listed after it was last heard of, in milliseconds.
+pub const WORKER_SEEN_MS: u64 = 120_000;
+/// Workers that are remembered.
+pub const WORKERS_MAX: usize = 10_000;
 /// Channels that get a job's events along with its own.
 pub const JOB_PUBLISH_TO_MAX: usize = 8;
 /// The size of a stored file, in bytes.
@@ -88,6 +144,9 @@ const _: () = assert!(6 * DATA_BYTES_MAX < EVENT_PARSE_BYTES_MAX);
 const _: () =
     assert!(RETRY_MS_MIN <= RETRY_STREAM_MS.start && RETRY_STREAM_MS.end <= RETRY_OVERLOAD_MS.start);
 const _: () = assert!("job:".len() + JOB_ID_BYTES_MAX <= CHANNEL_BYTES_MAX);
+const _: () = assert!("tidings:schedule:".len() + JOB_NAME_BYTES_MAX <= CHANNEL_BYTES_MAX);
+// A report's entries go to the job's channel and to those that listen along, behind held progress, in one append.
+const _: () = assert!((JOB_ENTRIES_MAX + 2) * (JOB_PUBLISH_TO_MAX + 1) <= BATCH_EVENTS_MAX);
 const _: () = assert!(SLICE_BYTES_MAX <= SLICES_BYTES_MAX);
 // `<epoch>-<seq>~s`: a u64 has at most 20 digits.
 const _: () = assert!(EPOCH_BYTES_MAX + 1 + 20 + 2 <= EVENT_ID_BYTES_MAX);

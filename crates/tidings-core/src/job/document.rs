@@ -55,6 +55,22 @@ impl State {
     }
 }
 
+/// Why a job waits again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// Its last attempt failed.
+    Failed,
+    /// Its last attempt took too long.
+    TimedOut,
+    /// Its worker fell silent.
+    Stalled,
+    /// The process that ran it is gone.
+    Interrupted,
+    /// Its worker gave it back.
+    Released,
+}
+
 /// Who runs a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -102,12 +118,16 @@ pub struct Document {
     /// What it does.
     #[serde(rename = "type")]
     pub job_type: String,
-    /// The queue it stands in, for people.
-    pub queue: Option<String>,
+    /// The queue it stands in.
+    pub queue: String,
     /// Who runs it.
     pub mode: Mode,
     /// Where it stands.
     pub state: State,
+    /// Why it waits again.
+    pub reason: Option<Reason>,
+    /// −100 to 100; higher ones are leased first.
+    pub priority: i32,
     /// 0–100; never falls within an attempt.
     #[serde(serialize_with = "number")]
     pub progress: f64,
@@ -135,6 +155,8 @@ pub struct Document {
     pub cancel_requested: bool,
     /// When it was made.
     pub created_at: u64,
+    /// When it may run, while it is `scheduled` or `retrying`.
+    pub run_at: Option<u64>,
     /// When it first ran.
     pub started_at: Option<u64>,
     /// When this document last changed.
@@ -143,7 +165,7 @@ pub struct Document {
     pub finished_at: Option<u64>,
     /// What it made, up to 64 KiB.
     pub result: Option<Box<RawValue>>,
-    /// Why it ended without a result.
+    /// Why it ended without a result, or why its last attempt did.
     pub error: Option<Failure>,
     /// The files it made.
     pub artifacts: Vec<Artifact>,
@@ -152,6 +174,12 @@ pub struct Document {
     pub download_url: Option<String>,
     /// For filters.
     pub tags: Vec<String>,
+    /// The job that it belongs to.
+    pub parent: Option<String>,
+    /// The job that it repeats.
+    pub retry_of: Option<String>,
+    /// The schedule that made it.
+    pub schedule: Option<String>,
     /// Grows with every change.
     pub v: u64,
 }

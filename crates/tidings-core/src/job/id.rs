@@ -1,7 +1,7 @@
-//! Names of jobs and of what they do.
+//! Names of jobs, of what they do, and of those who have to do with them.
 //!
 //! Owns: what they may be. Does not know: who makes them.
-//! Flow: a path or a body → `JobId`, `JobType` → the job's channel.
+//! Flow: a path or a body → `JobId`, `JobType`, `QueueName`, `WorkerId`, `ScheduleName` → the job's channel, the ready jobs.
 
 use alloc::format;
 use alloc::sync::Arc;
@@ -33,9 +33,7 @@ impl JobId {
     /// [`JobError::Id`]; also for `.` and `..`, which mean something else in a path.
     pub fn parse(text: &str) -> Result<Self, JobError> {
         let refused = || JobError::Id(text.chars().take(64).collect());
-        let allows = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-');
-        let fits = (1..=limits::JOB_ID_BYTES_MAX).contains(&text.len());
-        if !fits || !text.bytes().all(allows) || matches!(text, "." | "..") {
+        if !is_path_name(text, limits::JOB_ID_BYTES_MAX) {
             return Err(refused());
         }
         ChannelName::parse(&format!("{PREFIX}{text}")).map(Self).map_err(|_| refused())
@@ -89,6 +87,61 @@ impl Borrow<str> for JobType {
     }
 }
 
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident => $error:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Reads a name.
+            ///
+            /// # Errors
+            #[doc = concat!("[`JobError::", stringify!($error), "`]; also for `.` and `..`, which mean something else in a path.")]
+            pub fn parse(text: &str) -> Result<Self, JobError> {
+                match is_path_name(text, limits::JOB_NAME_BYTES_MAX) {
+                    true => Ok(Self(Arc::from(text))),
+                    false => Err(JobError::$error(text.chars().take(64).collect())),
+                }
+            }
+
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    )*};
+}
+names! {
+    /// The name of a queue: 1–128 bytes of `[A-Za-z0-9._:-]`.
+    QueueName => Queue;
+    /// The id that a worker gives itself: 1–128 bytes of `[A-Za-z0-9._:-]`.
+    WorkerId => Worker;
+    /// The name of a schedule: 1–128 bytes of `[A-Za-z0-9._:-]`.
+    ScheduleName => Schedule;
+}
+
+impl QueueName {
+    /// Where a job stands whose maker named no queue.
+    #[must_use]
+    pub fn default_queue() -> Self {
+        Self(Arc::from("default"))
+    }
+}
+
+/// Whether a text can stand in a path as it is.
+fn is_path_name(text: &str, bytes_max: usize) -> bool {
+    let allows = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-');
+    (1..=bytes_max).contains(&text.len()) && text.bytes().all(allows) && !matches!(text, "." | "..")
+}
+
 macro_rules! text_traits {
     ($($name:ident),*) => {$(
         impl fmt::Display for $name {
@@ -103,4 +156,4 @@ macro_rules! text_traits {
         }
     )*};
 }
-text_traits!(JobId, JobType);
+text_traits!(JobId, JobType, QueueName, WorkerId, ScheduleName);

@@ -7,17 +7,25 @@
 
 mod coalesce;
 mod document;
+mod due;
 mod id;
-mod machine;
+mod job;
+mod lease;
 mod report;
+mod reports;
+mod terms;
 
 use alloc::string::String;
 
 pub use coalesce::{Coalesced, coalesce};
-pub use document::{Artifact, Document, Failure, Mode, State};
-pub use id::{JobId, JobType};
-pub use machine::{Audience, Change, Job, JobEvent, New};
-pub use report::{Completion, Fail, FailState, Progress};
+pub use document::{Artifact, Document, Failure, Mode, Reason, State};
+pub use id::{JobId, JobType, QueueName, ScheduleName, WorkerId};
+pub use job::{Audience, Cancel, Change, Hidden, Job, JobEvent};
+pub use lease::{Grant, Lease};
+pub use report::{
+    Claim, Completion, Entries, EntriesReport, Fail, FailError, FailState, Level, LogLine, Progress, Retry,
+};
+pub use terms::{Backoff, BackoffKind, New, Terms};
 
 use crate::limits;
 
@@ -31,6 +39,27 @@ pub enum JobError {
     /// Not a job type.
     #[error("job type {0:?} is not 1 to 64 bytes of A-Z a-z 0-9 _ . : -")]
     Type(String),
+    /// Not the name of a queue.
+    #[error("queue {0:?} is not 1 to 128 bytes of A-Z a-z 0-9 . _ : -")]
+    Queue(String),
+    /// Not the id of a worker.
+    #[error("worker id {0:?} is not 1 to 128 bytes of A-Z a-z 0-9 . _ : -")]
+    Worker(String),
+    /// Not the name of a schedule.
+    #[error("schedule name {0:?} is not 1 to 128 bytes of A-Z a-z 0-9 . _ : -")]
+    Schedule(String),
+    /// The parent cannot be one.
+    #[error("{0}")]
+    Parent(String),
+    /// The lease that was named is not that of the run which is going on; or none was named.
+    #[error("the lease is not, or no longer, the job's")]
+    LeaseLost,
+    /// The job cannot be leased now.
+    #[error("the job is {}", .0.as_str())]
+    NotReady(State),
+    /// The job is run by this server, not by another queue.
+    #[error("the job is run by this server")]
+    Managed,
     /// The job has ended. It stays as it ended.
     #[error("the job is {}", .0.as_str())]
     Finished(State),
@@ -70,6 +99,12 @@ impl JobError {
         match self {
             Self::Id(_) => "job_id_invalid",
             Self::Type(_) => "job_type_invalid",
+            Self::Queue(_) => "queue_invalid",
+            Self::Worker(_) => "worker_invalid",
+            Self::Schedule(_) => "schedule_invalid",
+            Self::Parent(_) => "parent_invalid",
+            Self::LeaseLost | Self::NotReady(_) => "lease_lost",
+            Self::Managed => "job_exists",
             Self::Finished(_) => "job_finished",
             Self::AttemptStale { .. } => "attempt_stale",
             Self::Progress(_) => "progress_invalid",

@@ -1,17 +1,17 @@
 //! Reports: what a worker says of a job, as JSON or from a handler.
 //!
 //! Owns: their fields and their bounds. Does not know: the job that they are about.
-//! Flow: JSON → `Progress`, `Completion`, `Fail` → `Job::handle_*`.
+//! Flow: JSON → `Progress`, `EntriesReport`, `Completion`, `Fail` → `Job::handle_*`.
 
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Artifact, JobError, State};
+use super::{Artifact, Failure, JobError};
 use crate::limits;
 
 /// A progress report. A field that is `None` keeps its value; `Some(None)` clears it.
@@ -56,6 +56,8 @@ pub struct Progress {
     pub attempt: Option<u32>,
     /// The reporter's counter, which makes a repeat recognisable.
     pub n: Option<u64>,
+    /// The lease's token, if it is a leased job.
+    pub lease: Option<String>,
 }
 
 impl Progress {
@@ -106,7 +108,9 @@ pub struct Completion {
     pub attempt: Option<u32>,
     /// The reporter's counter.
     pub n: Option<u64>,
-    /// Where to get the file; not part of a report, the server knows.
+    /// The lease's token, if it is a leased job.
+    pub lease: Option<String>,
+    /// Where to get the file, if there will be one; not part of a report, the server knows.
     #[serde(skip)]
     pub download_url: Option<String>,
 }
@@ -149,7 +153,7 @@ impl Artifact {
     }
 
     /// Nothing of a file may break the header it stands in, and a link to it leads to a file, never to a script.
-    fn check(&self) -> Result<(), JobError> {
+    pub(super) fn check(&self) -> Result<(), JobError> {
         let name: String = self.name.chars().take(64).collect();
         if !Self::is_name(&self.name) {
             return Err(JobError::Field(format!("{name:?} is no name of a file")));
@@ -192,50 +196,266 @@ pub enum FailState {
     Expired,
 }
 
-impl From<FailState> for State {
-    fn from(state: FailState) -> Self {
-        match state {
-            FailState::Failed => Self::Failed,
-            FailState::Cancelled => Self::Cancelled,
-            FailState::Expired => Self::Expired,
-        }
-    }
+/// Whether a failed run is to be followed by another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retry {
+    /// As the job's maker said: after the job's backoff, while attempts are left.
+    #[default]
+    Auto,
+    /// No.
+    Never,
+    /// After this many milliseconds, while attempts are left.
+    #[serde(untagged)]
+    After {
+        /// The wait.
+        after_ms: u64,
+    },
 }
 
-/// A report that a job has ended without a result.
+/// A report that a run has failed.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Fail {
-    /// For people.
-    pub message: String,
+    /// For people. Either this or `error`.
+    pub message: Option<String>,
     /// For programs; the state's name if left out.
-    #[serde(default)]
     pub code: Option<String>,
+    /// Message and code in one, as workers send it.
+    pub error: Option<FailError>,
     /// How it ended.
-    #[serde(default)]
     pub state: FailState,
+    /// Whether the queue of a managed job tries again.
+    pub retry: Retry,
+    /// An external queue tries again.
+    pub retrying: bool,
+    /// When it does, Unix milliseconds.
+    pub next_attempt_at: Option<u64>,
     /// The attempt that it is about; the present one if left out.
-    #[serde(default)]
     pub attempt: Option<u32>,
     /// The reporter's counter.
-    #[serde(default)]
     pub n: Option<u64>,
+    /// The lease's token, if it is a leased job.
+    pub lease: Option<String>,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FailError {
+    /// For people.
+    pub message: String,
+    /// For programs.
+    #[serde(default)]
+    pub code: Option<String>,
+    /// Where in the worker's program; for the server's log only.
+    #[serde(default)]
+    pub stack: Option<String>,
 }
 
 impl Fail {
+    /// A report of a message and a code.
+    #[must_use]
+    pub fn new(message: impl Into<String>, code: &str) -> Self {
+        Self { message: Some(message.into()), code: Some(code.into()), ..Self::default() }
+    }
+
     /// Reads a report.
     ///
     /// # Errors
     /// [`JobError::Json`] or [`JobError::Field`].
     pub fn from_json(text: &str) -> Result<Self, JobError> {
-        object(text, JobError::Field)
+        let report: Self = object(text, JobError::Field)?;
+        report.check()?;
+        Ok(report)
+    }
+
+    pub(super) fn check(&self) -> Result<(), JobError> {
+        let refused = |what: &str| Err(JobError::Field(what.into()));
+        if self.message.is_some() == self.error.is_some() {
+            return refused("a failure has either `message` or `error`");
+        }
+        if self.error.is_some() && self.code.is_some() {
+            return refused("the code stands in `error`");
+        }
+        if self.retrying && self.state != FailState::Failed {
+            return refused("a job that is tried again has not ended");
+        }
+        match self.retry {
+            Retry::After { after_ms } if after_ms > limits::BACKOFF_MS_MAX => {
+                Err(JobError::Field(format!("after_ms is more than {}", limits::BACKOFF_MS_MAX)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The message and the code, cut.
+    pub(super) fn failure(self, code: &str) -> Failure {
+        let (message, given) = match self.error {
+            Some(error) => (error.message, error.code),
+            None => (self.message.unwrap_or_default(), self.code),
+        };
+        let code = given.filter(|code| !code.is_empty()).unwrap_or_else(|| code.into());
+        Failure {
+            message: cut(message, limits::JOB_TEXT_BYTES_MAX),
+            code: cut(code, limits::JOB_TEXT_BYTES_MAX),
+        }
+    }
+}
+
+/// Who reports: what proves that a report is about the run that is going on, and what makes a repeat recognisable.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// The hash of the lease's token.
+    pub lease: Option<u128>,
+    /// The attempt; the present one if left out.
+    pub attempt: Option<u32>,
+    /// The reporter's counter.
+    pub n: Option<u64>,
+}
+
+/// How much a line of a job's log matters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// To those who look for a fault.
+    Debug,
+    /// As usual.
+    #[default]
+    Info,
+    /// Somebody should look at it.
+    Warn,
+    /// Something failed.
+    Error,
+}
+
+/// A line of a job's log.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogLine {
+    /// How much it matters.
+    #[serde(default)]
+    pub level: Level,
+    /// For people.
+    pub message: String,
+    /// When, Unix milliseconds; the server's time if left out.
+    #[serde(default)]
+    pub ts: Option<u64>,
+}
+
+/// What a job says beside its progress: never coalesced.
+#[derive(Debug, Clone)]
+pub enum Entries {
+    /// Lines of its log.
+    Logs(Vec<LogLine>),
+    /// Pieces of its output.
+    Output(Vec<Box<RawValue>>),
+}
+
+impl Entries {
+    pub(super) fn check(&self) -> Result<(), JobError> {
+        let count = match self {
+            Self::Logs(lines) => lines.len(),
+            Self::Output(chunks) => chunks.len(),
+        };
+        if !(1..=limits::JOB_ENTRIES_MAX).contains(&count) {
+            let most = limits::JOB_ENTRIES_MAX;
+            return Err(JobError::Field(format!("{count} entries, not 1 to {most}")));
+        }
+        Ok(())
+    }
+}
+
+/// A report of log lines or output.
+#[derive(Debug, Clone)]
+pub struct EntriesReport {
+    /// What it says.
+    pub entries: Entries,
+    /// The attempt that it is about; the present one if left out.
+    pub attempt: Option<u32>,
+    /// The reporter's counter.
+    pub n: Option<u64>,
+    /// The lease's token, if it is a leased job.
+    pub lease: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogsObject {
+    logs: Vec<LogLine>,
+    attempt: Option<u32>,
+    n: Option<u64>,
+    lease: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LineObject {
+    #[serde(default)]
+    level: Level,
+    message: String,
+    ts: Option<u64>,
+    attempt: Option<u32>,
+    n: Option<u64>,
+    lease: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OutputObject {
+    chunks: Vec<Box<RawValue>>,
+    attempt: Option<u32>,
+    n: Option<u64>,
+    lease: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct HasLogs {
+    logs: Option<serde::de::IgnoredAny>,
+}
+
+impl EntriesReport {
+    /// Reads a report of log lines: one, a list, or `{"logs": […]}`.
+    ///
+    /// # Errors
+    /// [`JobError::Json`] or [`JobError::Field`].
+    pub fn logs_from_json(text: &str) -> Result<Self, JobError> {
+        let field = |e: serde_json::Error| refused(&e, JobError::Field);
+        if text.trim_start().starts_with('[') {
+            let entries = Entries::Logs(serde_json::from_str(text).map_err(field)?);
+            return Self { entries, attempt: None, n: None, lease: None }.checked();
+        }
+        let has: HasLogs = serde_json::from_str(text).map_err(field)?;
+        let report = if has.logs.is_some() {
+            let LogsObject { logs, attempt, n, lease } = serde_json::from_str(text).map_err(field)?;
+            Self { entries: Entries::Logs(logs), attempt, n, lease }
+        } else {
+            let LineObject { level, message, ts, attempt, n, lease } =
+                serde_json::from_str(text).map_err(field)?;
+            Self { entries: Entries::Logs([LogLine { level, message, ts }].into()), attempt, n, lease }
+        };
+        report.checked()
+    }
+
+    /// Reads a report of output.
+    ///
+    /// # Errors
+    /// [`JobError::Json`] or [`JobError::Field`].
+    pub fn output_from_json(text: &str) -> Result<Self, JobError> {
+        let OutputObject { chunks, attempt, n, lease } = object(text, JobError::Field)?;
+        Self { entries: Entries::Output(chunks), attempt, n, lease }.checked()
+    }
+
+    fn checked(self) -> Result<Self, JobError> {
+        self.entries.check()?;
+        Ok(self)
     }
 }
 
 /// Cuts a text that is for people: a long message must not keep a job from failing.
-pub(super) fn cut(mut text: String) -> String {
-    if text.len() > limits::JOB_TEXT_BYTES_MAX {
-        let end = (0..=limits::JOB_TEXT_BYTES_MAX).rev().find(|&at| text.is_char_boundary(at));
+pub(super) fn cut(mut text: String, bytes_max: usize) -> String {
+    if text.len() > bytes_max {
+        let end = (0..=bytes_max).rev().find(|&at| text.is_char_boundary(at));
         text.truncate(end.unwrap_or(0));
     }
     text
