@@ -39,6 +39,14 @@ pub enum Position {
     Malformed,
 }
 
+impl Position {
+    /// Whether it is an id with the mark of an answer that told the client to stop.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        matches!(self, Self::Id(id) if id.stopped)
+    }
+}
+
 /// Reads the position of a request: the header wins over the query's id, which wins over `from`. An empty one is none.
 ///
 /// ```

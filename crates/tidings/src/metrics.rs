@@ -5,9 +5,12 @@
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+
+use tidings_core::job::State;
 
 use crate::log::Stats;
 
@@ -25,6 +28,9 @@ pub(crate) struct Metrics {
     pub(crate) stalled: Counter,
     pub(crate) refused: Counter,
     pub(crate) commit_seconds: Histogram,
+    pub(crate) jobs_made: Counter,
+    pub(crate) leases: Counter,
+    jobs_ended: Family<[(&'static str, &'static str); 1], Counter>,
     log_bytes: Gauge,
     channels: Gauge,
     keys: Gauge,
@@ -50,6 +56,13 @@ impl Metrics {
             stalled: counter(r, "stalled", "Streams closed because they took no byte for the stall time"),
             refused: counter(r, "streams_refused", "Streams answered with overload or drain"),
             commit_seconds: commit_histogram(r),
+            jobs_made: counter(r, "jobs_made", "Jobs that were made"),
+            leases: counter(r, "job_leases", "Leases that were granted"),
+            jobs_ended: {
+                let metric = Family::default();
+                r.register("jobs_ended", "Jobs that ended, by how", metric.clone());
+                metric
+            },
             log_bytes: gauge(r, "log_bytes", "Bytes of the log on its medium"),
             channels: gauge(r, "channels", "Channels that the log has a record of"),
             keys: gauge(r, "idempotency_keys", "Idempotency keys remembered"),
@@ -62,6 +75,11 @@ impl Metrics {
             damaged: gauge(r, "log_damaged", "Damaged places met in the log"),
             registry: std::sync::Mutex::new(registry),
         }
+    }
+
+    /// A job ended.
+    pub(crate) fn job_ended(&self, state: State) {
+        self.jobs_ended.get_or_create(&[("state", state.as_str())]).inc();
     }
 
     /// The text of `/metrics`, in the OpenMetrics format.

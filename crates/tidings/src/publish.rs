@@ -223,7 +223,7 @@ impl Publication {
             key: self.key.clone(),
             time_ms,
             expires_at_ms: self.ttl_ms.map(|ttl| time_ms.saturating_add(ttl)),
-            flags: Flags { is_final: self.is_final, is_text: !self.payload.is_json() },
+            flags: Flags { is_final: self.is_final, is_text: !self.payload.is_json(), is_pinned: false },
         };
         Group { events: self.channels.iter().map(append).collect(), idempotency: self.idempotency(time_ms) }
     }

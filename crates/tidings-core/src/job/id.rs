@@ -74,6 +74,12 @@ impl JobType {
         }
     }
 
+    /// What a type is taken for that cannot be read.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self(Arc::from("unknown"))
+    }
+
     /// The type as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -33,6 +33,14 @@ pub struct Lease {
     pub is_local: bool,
 }
 
+impl Lease {
+    /// Whether this is the hash of its token.
+    #[must_use]
+    pub fn is_of(&self, hash: u128) -> bool {
+        self.hash == hash
+    }
+}
+
 /// A lease that is to be granted.
 #[derive(Debug, Clone)]
 pub struct Grant {
@@ -110,6 +118,19 @@ impl Job {
             }
             _ => Err(JobError::LeaseLost),
         }
+    }
+
+    /// Whoever runs the job is there: its lease, or the patience with an external queue, begins anew.
+    ///
+    /// # Errors
+    /// [`JobError::LeaseLost`] or [`JobError::Finished`].
+    pub fn handle_heartbeat(&mut self, now_ms: u64, claim: Claim) -> Result<Change, JobError> {
+        self.claimed(claim)?;
+        if let Some(lease) = claim.lease {
+            self.renew(now_ms, lease)?;
+        }
+        self.document.updated_at = self.document.updated_at.max(now_ms);
+        Ok(Change::Duplicate)
     }
 
     /// The worker gives the job back: same attempt, now or later.

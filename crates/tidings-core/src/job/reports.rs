@@ -3,9 +3,13 @@
 //! Owns: which report changes what, and that a job ends once. Does not know: the log, the clock, who reports.
 //! Flow: a report and its claim → `handle_*` → `Change`.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::job::{Change, Job};
 use super::report::{Claim, Completion, Entries, Fail, FailState, Progress, Retry, cut};
-use super::{Artifact, JobError, Mode, Reason, State};
+use super::terms::check_tags;
+use super::{Artifact, JobError, Mode, QueueName, Reason, State};
 use crate::limits;
 
 impl Job {
@@ -173,6 +177,41 @@ impl Job {
             self.document.state = state;
         }
         Ok(self.changed(now_ms, Change::State))
+    }
+
+    /// An external queue announces a job again: what it says of it now counts. Says whether anything changed.
+    ///
+    /// # Errors
+    /// [`JobError::Field`], [`JobError::Managed`] or [`JobError::Finished`].
+    pub fn update_external(
+        &mut self,
+        now_ms: u64,
+        queue: Option<&QueueName>,
+        tags: Option<Vec<String>>,
+        stale_after_ms: Option<u64>,
+    ) -> Result<bool, JobError> {
+        if self.document.mode == Mode::Managed {
+            return Err(JobError::Managed);
+        }
+        self.unfinished()?;
+        let mut next = self.clone();
+        if let Some(queue) = queue {
+            next.document.queue = queue.as_str().into();
+        }
+        if let Some(tags) = tags {
+            check_tags(&tags)?;
+            next.document.tags = tags;
+        }
+        next.hidden.terms.stale_after_ms = stale_after_ms.or(next.hidden.terms.stale_after_ms);
+        next.hidden.terms.check()?;
+        let is_same = next.document.queue == self.document.queue
+            && next.document.tags == self.document.tags
+            && next.hidden == self.hidden;
+        if !is_same {
+            *self = next;
+            self.changed(now_ms, Change::State);
+        }
+        Ok(!is_same)
     }
 
     fn add(&mut self, artifact: Artifact) -> Result<(), JobError> {

@@ -63,11 +63,7 @@ impl New {
 
     /// Says whether the values are within their bounds.
     pub(super) fn check(&self, now_ms: u64) -> Result<(), JobError> {
-        let tags_fit = self.tags.iter().all(|tag| (1..=limits::JOB_TAG_BYTES_MAX).contains(&tag.len()));
-        if self.tags.len() > limits::JOB_TAGS_MAX || !tags_fit {
-            let (most, bytes) = (limits::JOB_TAGS_MAX, limits::JOB_TAG_BYTES_MAX);
-            return Err(JobError::Field(format!("tags are not at most {most} texts of 1 to {bytes} bytes")));
-        }
+        check_tags(&self.tags)?;
         if self.priority.unsigned_abs() > limits::JOB_PRIORITY_MAX.unsigned_abs() {
             let most = limits::JOB_PRIORITY_MAX;
             return Err(JobError::Field(format!("priority is {}, not -{most} to {most}", self.priority)));
@@ -87,6 +83,16 @@ impl New {
         }
         self.terms.check()
     }
+}
+
+/// Says whether tags are few and short.
+pub(super) fn check_tags(tags: &[String]) -> Result<(), JobError> {
+    let fit = tags.iter().all(|tag| (1..=limits::JOB_TAG_BYTES_MAX).contains(&tag.len()));
+    if tags.len() > limits::JOB_TAGS_MAX || !fit {
+        let (most, bytes) = (limits::JOB_TAGS_MAX, limits::JOB_TAG_BYTES_MAX);
+        return Err(JobError::Field(format!("tags are not at most {most} texts of 1 to {bytes} bytes")));
+    }
+    Ok(())
 }
 
 /// What does not change while a job lives, and is not for pages. Times are milliseconds.

@@ -8,19 +8,17 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, Uri, header};
 use serde_json::{Value, json};
+use tidings_core::job::JobId;
 use tidings_core::resume::{Position, Reason, gone, position};
-use tidings_core::{ChannelName, EventId, Seq, Standing};
+use tidings_core::{ChannelName, Epochs, EventId, Seq, Standing};
 
 use super::params::Params;
 use super::problem::{Code, Problem};
 use crate::Hub;
-use crate::frame::event_json;
+use crate::frame::{event_json, fields};
 use crate::log::{ReadLimit, ReadOutcome, Record, Want};
 use crate::shard::retained;
 
-/// Events in one answer of history.
-const LIMIT_MAX: usize = 1_000;
-const LIMIT_DEFAULT: usize = 100;
 /// Bytes in one answer of history, beyond its last event.
 const BYTES_MAX: usize = 4 << 20;
 
@@ -47,7 +45,7 @@ pub(super) async fn delete(State(hub): State<Hub>, uri: Uri) -> Result<StatusCod
 pub(super) async fn history(State(hub): State<Hub>, uri: Uri) -> Result<Response, Problem> {
     let params = Params::of(&uri);
     let channel = params.channel()?;
-    let limit = limit(params.one("limit"))?;
+    let limit = params.limit()?;
     let asked = match (params.one("after").filter(|t| !t.is_empty()), last(params.one("from"))?) {
         (Some(_), Some(_)) => {
             return Err(Problem::new(Code::FromInvalid, "history takes either `after` or `from`"));
@@ -59,12 +57,6 @@ pub(super) async fn history(State(hub): State<Hub>, uri: Uri) -> Result<Response
     let answer = tokio::task::spawn_blocking(move || page(&hub, &channel, asked, limit)).await;
     let answer = answer.map_err(|e| Problem::new(Code::Internal, e.to_string()))??;
     Ok(([(header::CONTENT_TYPE, "application/json")], answer).into_response())
-}
-
-fn limit(text: Option<&str>) -> Result<usize, Problem> {
-    let Some(text) = text else { return Ok(LIMIT_DEFAULT) };
-    let limit = text.parse().ok().filter(|n| (1..=LIMIT_MAX).contains(n));
-    limit.ok_or_else(|| Problem::new(Code::LimitInvalid, format!("limit is 1 to {LIMIT_MAX}")))
 }
 
 /// Where a page of history begins.
@@ -91,8 +83,66 @@ fn last(text: Option<&str>) -> Result<Option<usize>, Problem> {
     }
 }
 
+/// The log lines of a job among one page of its history, oldest first.
+pub(super) async fn logs_of(hub: &Hub, id: &JobId, uri: &Uri) -> Result<Response, Problem> {
+    let params = Params::of(uri);
+    let limit = params.limit()?;
+    let asked = match params.one("after").filter(|t| !t.is_empty()) {
+        Some(text) => Asked::After(after(text)?),
+        None => Asked::Start,
+    };
+    let (hub, channel) = (hub.clone(), id.channel().clone());
+    let answer = tokio::task::spawn_blocking(move || {
+        let page = read(&hub, &channel, asked, limit)?;
+        let logs: Vec<Value> =
+            page.records.iter().filter_map(|r| log_line(r, page.epochs.id(r.seq))).collect();
+        Ok::<_, Problem>(json!({ "logs": logs, "next": page.next.to_string(), "more": page.more }))
+    });
+    let answer = answer.await.map_err(|e| Problem::new(Code::Internal, e.to_string()))??;
+    Ok(Json(answer).into_response())
+}
+
+fn log_line(record: &Record, id: EventId) -> Option<Value> {
+    let fields = fields(&record.body);
+    if fields.event != "log" {
+        return None;
+    }
+    let data: Value = serde_json::from_str(&fields.data).ok()?;
+    let part = |name| data.get(name).cloned().unwrap_or_default();
+    Some(json!({
+        "id": id.to_string(), "level": part("level"), "message": part("message"), "ts": part("ts"),
+    }))
+}
+
+/// A part of a channel's history.
+struct Page {
+    records: Vec<Record>,
+    epochs: Epochs,
+    reset: Option<(Reason, Option<Seq>)>,
+    next: EventId,
+    more: bool,
+}
+
 /// One page of history, oldest first.
 fn page(hub: &Hub, channel: &ChannelName, asked: Asked, limit: usize) -> Result<String, Problem> {
+    let Page { records, epochs, reset, next, more } = read(hub, channel, asked, limit)?;
+    let now = crate::clock::unix_ms();
+    let live = |r: &&Record| r.expires_at_ms.is_none_or(|at| at > now);
+    let events: Vec<String> = records
+        .iter()
+        .filter(live)
+        .map(|r| event_json(&r.body, r.flags.is_text, Some(epochs.id(r.seq))))
+        .collect();
+    let mut tail = format!(r#""next":"{next}","more":{more}"#);
+    if let Some((reason, first)) = reset {
+        let first = first.map(|s| epochs.id(s).to_string());
+        tail.push_str(&format!(r#","reset":{}"#, json!({ "reason": reason.as_str(), "first": first })));
+    }
+    let name = json!(channel.as_str());
+    Ok(format!(r#"{{"channel":{name},"events":[{}],{tail}}}"#, events.join(",")))
+}
+
+fn read(hub: &Hub, channel: &ChannelName, asked: Asked, limit: usize) -> Result<Page, Problem> {
     let log = &hub.0.log;
     let head = hub.0.tail.head();
     let epochs = log.epochs();
@@ -125,20 +175,7 @@ fn page(hub: &Hub, channel: &ChannelName, asked: Asked, limit: usize) -> Result<
             }
         }
     };
-    let now = crate::clock::unix_ms();
-    let live = |r: &&Record| r.expires_at_ms.is_none_or(|at| at > now);
-    let events: Vec<String> = records
-        .iter()
-        .filter(live)
-        .map(|r| event_json(&r.body, r.flags.is_text, Some(epochs.id(r.seq))))
-        .collect();
     let more = log.window(channel).is_some_and(|w| w.head > to);
     let next = epochs.id(records.last().map_or(after, |r| r.seq));
-    let mut tail = format!(r#""next":"{next}","more":{more}"#);
-    if let Some((reason, first)) = reset {
-        let first = first.map(|s| epochs.id(s).to_string());
-        tail.push_str(&format!(r#","reset":{}"#, json!({ "reason": reason.as_str(), "first": first })));
-    }
-    let name = json!(channel.as_str());
-    Ok(format!(r#"{{"channel":{name},"events":[{}],{tail}}}"#, events.join(",")))
+    Ok(Page { records, epochs, reset, next, more })
 }

@@ -3,6 +3,8 @@
 //! Owns: the JSON of job requests and answers. Does not know: what a report changes, files.
 //! Flow: a request → `crate::jobs` → an answer or a stream.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
@@ -13,16 +15,19 @@ use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use tidings_core::job::{Completion, Document as JobDocument, Fail, JobId, Progress};
+use tidings_core::job::{Backoff, JobId, Mode, QueueName, State as JobState};
 use tidings_core::resume::{self, Decision, RefusedAt};
 use tidings_core::wire::sse::encode;
 use tidings_core::{ChannelName, limits};
 
+use super::params::Params;
 use super::problem::{Code, Problem};
 use super::stream::{self, Document, StreamRequest};
 use super::{body, publish};
 use crate::Hub;
-use crate::jobs::{JobRoute, JobsError, NewJob, Report};
+use crate::jobs::{
+    Created, Cursor, Filter, JobRoute, JobsError, NewJob, OnConflict, Reported, Unique, Upsert,
+};
 
 impl From<JobsError> for Problem {
     fn from(error: JobsError) -> Self {
@@ -37,17 +42,91 @@ impl From<JobsError> for Problem {
 /// A job that is to be made.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Create<'a> {
+pub(super) struct Create<'a> {
     #[serde(rename = "type")]
     job_type: String,
     #[serde(borrow)]
     input: Option<&'a RawValue>,
     id: Option<String>,
-    max_attempts: Option<u32>,
+    queue: Option<String>,
+    mode: Option<Mode>,
+    #[serde(default)]
+    priority: i32,
+    delay_ms: Option<u64>,
+    run_at: Option<u64>,
+    timeout_ms: Option<u64>,
+    lease_ms: Option<u64>,
+    retry: Option<RetryField>,
+    max_stalls: Option<u32>,
+    unique: Option<UniqueField>,
+    ttl: Option<TtlField>,
+    stale_after_ms: Option<u64>,
     #[serde(default)]
     tags: Vec<String>,
+    parent: Option<String>,
     #[serde(default)]
     publish_to: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetryField {
+    max_attempts: Option<u32>,
+    backoff: Option<Backoff>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UniqueField {
+    key: String,
+    ttl_ms: Option<u64>,
+    #[serde(default)]
+    on_conflict: OnConflict,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TtlField {
+    queued_ms: Option<u64>,
+    result_ms: Option<u64>,
+}
+
+impl Create<'_> {
+    /// What is asked for. Values out of their bounds are found when the job is made.
+    pub(super) fn into_job(self) -> Result<NewJob, Problem> {
+        let mut new = NewJob::new(&self.job_type)?.tags(self.tags).publish_to(channels(&self.publish_to)?);
+        new = new.priority(self.priority);
+        if let Some(input) = self.input {
+            new = new.input(input)?;
+        }
+        if let Some(id) = self.id {
+            new = new.id(JobId::parse(&id).map_err(JobsError::from)?);
+        }
+        if let Some(queue) = self.queue {
+            new = new.queue(&queue)?;
+        }
+        let core = &mut new.core;
+        core.mode = self.mode.unwrap_or(Mode::Managed);
+        (core.run_at, core.parent) = (self.run_at, self.parent);
+        let terms = &mut core.terms;
+        (terms.timeout_ms, terms.stale_after_ms) = (self.timeout_ms, self.stale_after_ms);
+        terms.lease_ms = self.lease_ms.unwrap_or(terms.lease_ms);
+        terms.max_stalls = self.max_stalls.unwrap_or(terms.max_stalls);
+        if let Some(TtlField { queued_ms, result_ms }) = self.ttl {
+            terms.queued_ms = queued_ms;
+            terms.result_ms = result_ms.unwrap_or(terms.result_ms);
+        }
+        if let Some(RetryField { max_attempts, backoff }) = self.retry {
+            core.max_attempts = max_attempts.unwrap_or(core.max_attempts);
+            core.terms.backoff = Some(backoff.unwrap_or_default());
+        }
+        if let Some(UniqueField { key, ttl_ms, on_conflict }) = self.unique {
+            core.terms.unique = Some(key);
+            new.unique = Some(Unique { ttl_ms, on_conflict });
+        }
+        new.delay_ms = self.delay_ms;
+        Ok(new)
+    }
 }
 
 /// The job of another queue.
@@ -57,8 +136,10 @@ struct External {
     #[serde(rename = "type")]
     job_type: String,
     queue: Option<String>,
-    #[serde(default)]
-    tags: Vec<String>,
+    tags: Option<Vec<String>>,
+    state: Option<JobState>,
+    stale_after_ms: Option<u64>,
+    parent: Option<String>,
     #[serde(default)]
     publish_to: Vec<String>,
 }
@@ -67,20 +148,7 @@ pub(super) async fn create(State(hub): State<Hub>, request: Request) -> Result<R
     let (parts, bytes) = read(request).await?;
     body::require_json(&parts.headers).map_err(Problem::uncommitted)?;
     let create: Create<'_> = body::object(&bytes).map_err(Problem::uncommitted)?;
-    let mut new = NewJob::new(&create.job_type)?.tags(create.tags).publish_to(channels(&create.publish_to)?);
-    if let Some(input) = create.input {
-        new = new.input(input)?;
-    }
-    if let Some(id) = create.id {
-        new = new.id(JobId::parse(&id).map_err(JobsError::from)?);
-    }
-    if let Some(attempts) = create.max_attempts {
-        if !(1..=limits::JOB_ATTEMPTS_MAX).contains(&attempts) {
-            let max = limits::JOB_ATTEMPTS_MAX;
-            return Err(Problem::new(Code::FieldInvalid, format!("max_attempts is 1 to {max}")).uncommitted());
-        }
-        new = new.max_attempts(attempts);
-    }
+    let new = create.into_job().map_err(Problem::uncommitted)?;
     made(&hub, &parts.headers, new).await
 }
 
@@ -99,15 +167,19 @@ pub(super) async fn create_at(hub: Hub, route: JobRoute, request: Request) -> Re
 async fn made(hub: &Hub, headers: &HeaderMap, mut new: NewJob) -> Result<Response, Problem> {
     new.idempotency_key = publish::idempotency_header(headers)?;
     let alias = new.alias.clone();
+    let created = hub.jobs().create_or_find(new).await?;
+    answer_created(hub, &created, alias.as_deref()).await
+}
+
+async fn answer_created(hub: &Hub, created: &Created, alias: Option<&str>) -> Result<Response, Problem> {
     let jobs = hub.jobs();
-    let created = jobs.create_or_find(new).await?;
-    let urls = jobs.urls(&created.id, alias.as_deref());
+    let urls = jobs.urls(&created.id, alias);
     let id = created.id.as_str();
-    let document = jobs.document(&created.id).await?;
-    let state = document.and_then(|d| serde_json::from_str::<JobDocument>(&d).ok()).map(|d| d.state.as_str());
     let mut answer = json!({
-        "id": id, "jobId": id, "state": state,
-        "urls": { "self": urls.itself, "events": urls.events, "download": urls.download },
+        "id": id, "jobId": id, "state": jobs.state_of(&created.id).await?,
+        "urls": {
+            "self": urls.itself, "events": urls.events, "cancel": urls.cancel, "download": urls.download,
+        },
     });
     let mut status = StatusCode::CREATED;
     if created.duplicate {
@@ -126,63 +198,130 @@ pub(super) async fn upsert(
 ) -> Result<Response, Problem> {
     let (parts, bytes) = read(request).await?;
     body::require_json(&parts.headers).map_err(Problem::uncommitted)?;
-    let external: External = body::object(&bytes).map_err(Problem::uncommitted)?;
     let id = job_id(&id)?;
-    let mut new = NewJob::new(&external.job_type)?.tags(external.tags);
-    new = new.publish_to(channels(&external.publish_to)?);
-    new.queue = external.queue;
-    let is_new = hub.jobs().upsert_external(id.clone(), new).await?;
+    let (is_new, _) = upsert_from(&hub, &id, &bytes).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     let document = hub.jobs().document(&id).await?.unwrap_or_default();
     Ok((status, [(header::CONTENT_TYPE, "application/json")], document).into_response())
 }
 
-pub(super) async fn show(State(hub): State<Hub>, Path(id): Path<String>) -> Result<Response, Problem> {
-    let document = hub.jobs().document(&job_id(&id)?).await?;
+/// The job of another queue, from JSON. Says whether it is new.
+pub(super) async fn upsert_from(hub: &Hub, id: &JobId, bytes: &[u8]) -> Result<(bool, Reported), Problem> {
+    let external: External = body::object(bytes).map_err(Problem::uncommitted)?;
+    let mut new = NewJob::new(&external.job_type)?.publish_to(channels(&external.publish_to)?);
+    if let Some(queue) = &external.queue {
+        new = new.queue(queue)?;
+    }
+    let known = Upsert {
+        state: external.state,
+        queue: external.queue.as_deref().map(QueueName::parse).transpose().map_err(JobsError::from)?,
+        tags: external.tags.clone(),
+        stale_after_ms: external.stale_after_ms,
+    };
+    new.core.tags = external.tags.unwrap_or_default();
+    new.core.parent = external.parent;
+    new.core.terms.stale_after_ms = external.stale_after_ms;
+    Ok(hub.jobs().upsert_external(id.clone(), new, known).await?)
+}
+
+pub(super) async fn show(
+    State(hub): State<Hub>,
+    Path(id): Path<String>,
+    uri: http::Uri,
+) -> Result<Response, Problem> {
+    let params = Params::of(&uri);
+    let job = job_id(&id)?;
+    let wait = match (params.one("wait"), params.one("until")) {
+        (None, None) => None,
+        (Some(wait), Some("terminal")) => Some(duration(wait)?),
+        (Some(_), _) => return Err(Problem::new(Code::QueryInvalid, "`wait` needs `until=terminal`")),
+        (None, Some(_)) => return Err(Problem::new(Code::QueryInvalid, "`until` needs `wait`, such as 20s")),
+    };
+    let document = match wait {
+        Some(wait) => hub.jobs().document_at_end(&job, wait).await?,
+        None => hub.jobs().document(&job).await?,
+    };
     let document = document.ok_or(JobsError::NotFound(id))?;
     Ok(([(header::CONTENT_TYPE, "application/json")], document).into_response())
 }
 
-pub(super) async fn progress(
+/// `20s` or `500ms`, at most 25 s.
+fn duration(text: &str) -> Result<Duration, Problem> {
+    let invalid = || {
+        Problem::new(Code::QueryInvalid, format!("wait={text:.32} is not such as 20s or 500ms, up to 25s"))
+    };
+    let ms = match text.strip_suffix("ms") {
+        Some(ms) => ms.parse::<u64>().ok(),
+        None => text.strip_suffix('s').and_then(|s| s.parse::<u64>().ok()?.checked_mul(1_000)),
+    };
+    let ms = ms.filter(|ms| *ms <= limits::LEASE_WAIT_MS_MAX).ok_or_else(invalid)?;
+    Ok(Duration::from_millis(ms))
+}
+
+pub(super) async fn list(State(hub): State<Hub>, uri: http::Uri) -> Result<Response, Problem> {
+    let params = Params::of(&uri);
+    let invalid = |what: &str| Problem::new(Code::QueryInvalid, format!("`{what}` is not valid"));
+    let text = |name: &str| params.one(name).filter(|v| !v.is_empty()).map(str::to_owned);
+    let state = match text("state") {
+        None => None,
+        Some(state) => Some(JobState::parse(&state).ok_or_else(|| invalid("state"))?),
+    };
+    let filter = Filter {
+        queue: text("queue"),
+        state,
+        job_type: text("type"),
+        tag: text("tag"),
+        parent: text("parent"),
+    };
+    let cursor = match text("cursor") {
+        None => None,
+        Some(cursor) => Some(Cursor::parse(&cursor).ok_or_else(|| invalid("cursor"))?),
+    };
+    let max = params.limit()?;
+    let (jobs, next) = hub.jobs().list(&filter, cursor, max).await?;
+    // The documents are JSON already.
+    let next = json!(next.map(|cursor| cursor.to_string()));
+    let out = format!("{{\"jobs\":[{}],\"next\":{next}}}", jobs.join(","));
+    Ok(([(header::CONTENT_TYPE, "application/json")], out).into_response())
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct CancelBody {
+    reason: Option<String>,
+    grace_ms: Option<u64>,
+}
+
+pub(super) async fn cancel(
     State(hub): State<Hub>,
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
+    let id = job_id(&id)?;
     let text = text(request).await?;
-    let report = Progress::from_json(&text).map_err(JobsError::from)?;
-    report_to(&hub, &id, Report::Progress(report)).await
+    let wish: CancelBody = match text.trim().is_empty() {
+        true => CancelBody::default(),
+        false => body::object(text.as_bytes()).map_err(Problem::uncommitted)?,
+    };
+    let state = hub.jobs().cancel(&id, wish.reason, wish.grace_ms).await?;
+    let answer = json!({ "state": state.as_str(), "cancel_requested": true });
+    Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
 }
 
-pub(super) async fn complete(
+pub(super) async fn retry(
     State(hub): State<Hub>,
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let text = text(request).await?;
-    let mut report = Completion::from_json(&text).map_err(JobsError::from)?;
-    report.download_url = report.artifacts.iter().find_map(|a| a.url.clone());
-    report_to(&hub, &id, Report::Complete(report)).await
+    let (parts, _) = read(request).await?;
+    let key = publish::idempotency_header(&parts.headers)?;
+    let (created, alias) = hub.jobs().retry(&job_id(&id)?, key).await?;
+    answer_created(&hub, &created, alias.as_deref()).await
 }
 
-pub(super) async fn fail(
-    State(hub): State<Hub>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let text = text(request).await?;
-    let report = Fail::from_json(&text).map_err(JobsError::from)?;
-    report_to(&hub, &id, Report::Fail(report)).await
-}
-
-async fn report_to(hub: &Hub, id: &str, report: Report) -> Result<Response, Problem> {
-    let reported = hub.jobs().report(&job_id(id)?, report).await?;
-    let mut answer =
-        json!({ "stored": reported.stored, "cancel_requested": reported.cancel_requested, "v": reported.v });
-    if let Some(object) = answer.as_object_mut().filter(|_| reported.duplicate) {
-        object.insert("duplicate".into(), true.into());
-    }
-    let status = if reported.stored { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok((status, Json(answer)).into_response())
+pub(super) async fn delete(State(hub): State<Hub>, Path(id): Path<String>) -> Result<Response, Problem> {
+    hub.jobs().delete(&job_id(&id)?).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// The stream of a job: its state first, then its events, then the end.
@@ -194,7 +333,13 @@ pub(super) async fn events(
     let (parts, _) = request.into_parts();
     let mut stream = stream::read_request(&parts)?;
     let id = job_id(&id)?;
-    let Some(snapshot) = hub.jobs().snapshot(&id)? else { return unknown(&hub, &parts, &id, stream) };
+    let jobs = hub.jobs();
+    let mut snapshot = jobs.snapshot(&id)?;
+    if snapshot.is_none() && stream::is_event_source(&parts.headers) && !stream.position.is_stopped() {
+        jobs.wait_for_arrival(&id, Duration::from_millis(limits::UNKNOWN_JOB_GRACE_MS)).await;
+        snapshot = jobs.snapshot(&id)?;
+    }
+    let Some(snapshot) = snapshot else { return unknown(&hub, &parts, &id, stream) };
     stream.channels = vec![id.channel().clone()];
     stream.document = Some(Document { seq: snapshot.seq, body: snapshot.body });
     stream::open(&hub, &parts, stream).await
@@ -237,14 +382,14 @@ fn channels(names: &[String]) -> Result<Vec<ChannelName>, Problem> {
 }
 
 /// A request's whole body. Whatever is wrong with it, nothing was committed.
-async fn read(request: Request) -> Result<(Parts, Bytes), Problem> {
+pub(super) async fn read(request: Request) -> Result<(Parts, Bytes), Problem> {
     let (parts, content) = request.into_parts();
     let bytes = body::read(content, limits::BODY_BYTES_MAX, Code::BodyTooLarge).await;
     Ok((parts, bytes.map_err(Problem::uncommitted)?))
 }
 
 /// The body of a report: JSON, or nothing.
-async fn text(request: Request) -> Result<String, Problem> {
+pub(super) async fn text(request: Request) -> Result<String, Problem> {
     let (parts, bytes) = read(request).await?;
     if !bytes.is_empty() {
         body::require_json(&parts.headers).map_err(Problem::uncommitted)?;

@@ -22,6 +22,10 @@ mod connections;
 
 mod jobs;
 
+mod reports;
+
+mod workers;
+
 mod conditional;
 
 mod download;
@@ -49,6 +53,7 @@ impl Hub {
 
     /// The same, with routes of the application's own behind the same checks of host and origin.
     pub fn router_with(&self, own: Router) -> Router {
+        self.jobs().start();
         self.routes()
             .fallback(problem::not_found)
             .with_state(self.clone())
@@ -82,14 +87,26 @@ fn table() -> Vec<(&'static str, MethodRouter<Hub>)> {
         ("/v1/channels", only(get(channels::show).delete(channels::delete))),
         ("/v1/connections", only(get(connections::list).delete(connections::close_subject))),
         ("/v1/connections/{id}", only(axum::routing::delete(connections::close))),
-        ("/v1/jobs", only(post(jobs::create))),
-        ("/v1/jobs/{id}", only(get(jobs::show).put(jobs::upsert))),
+        ("/v1/jobs", only(post(jobs::create).get(jobs::list))),
+        ("/v1/jobs:report", only(post(reports::batch))),
+        ("/v1/jobs/{id}", only(get(jobs::show).put(jobs::upsert).delete(jobs::delete))),
         ("/v1/jobs/{id}/events", stream_route(jobs::events)),
-        ("/v1/jobs/{id}/progress", only(post(jobs::progress))),
-        ("/v1/jobs/{id}/complete", only(post(jobs::complete))),
-        ("/v1/jobs/{id}/fail", only(post(jobs::fail))),
+        ("/v1/jobs/{id}/cancel", only(post(jobs::cancel))),
+        ("/v1/jobs/{id}/retry", only(post(jobs::retry))),
+        ("/v1/jobs/{id}/progress", only(post(reports::progress))),
+        ("/v1/jobs/{id}/logs", only(post(reports::append_logs).get(reports::logs))),
+        ("/v1/jobs/{id}/output", only(post(reports::output))),
+        ("/v1/jobs/{id}/complete", only(post(reports::complete))),
+        ("/v1/jobs/{id}/fail", only(post(reports::fail))),
+        ("/v1/jobs/{id}/heartbeat", only(post(reports::heartbeat))),
+        ("/v1/jobs/{id}/release", only(post(reports::release))),
         ("/v1/jobs/{id}/download", only(get(download::download))),
         ("/v1/jobs/{id}/download/{name}", only(get(download::download_named))),
+        ("/v1/queues", only(get(workers::queues))),
+        ("/v1/queues/{queue}/lease", only(post(workers::lease))),
+        ("/v1/leases:renew", only(post(workers::renew))),
+        ("/v1/workers", only(get(workers::list))),
+        ("/v1/workers/{id}", only(axum::routing::put(workers::tell))),
         ("/healthz", only(get(health::healthz))),
         ("/readyz", only(get(health::readyz))),
         ("/metrics", only(get(health::metrics))),

@@ -9,6 +9,10 @@ use tidings_core::{ChannelName, limits};
 
 use super::problem::{Code, Problem};
 
+/// What a page of a list or of history holds at most, and if nobody says.
+const LIMIT_MAX: usize = 1_000;
+const LIMIT_DEFAULT: usize = 100;
+
 /// A decoded query.
 #[derive(Debug)]
 pub(super) struct Params<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
@@ -52,6 +56,13 @@ impl<'a> Params<'a> {
         let text =
             self.one("channel").ok_or_else(|| Problem::new(Code::ChannelsMissing, "name a channel"))?;
         Ok(ChannelName::parse(text)?)
+    }
+
+    /// How long a page is to be.
+    pub(super) fn limit(&self) -> Result<usize, Problem> {
+        let Some(text) = self.one("limit") else { return Ok(LIMIT_DEFAULT) };
+        let limit = text.parse().ok().filter(|n| (1..=LIMIT_MAX).contains(n));
+        limit.ok_or_else(|| Problem::new(Code::LimitInvalid, format!("limit is 1 to {LIMIT_MAX}")))
     }
 
     /// With `--dev`: who asks.

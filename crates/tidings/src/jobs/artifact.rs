@@ -136,6 +136,14 @@ impl Artifacts {
         Ok(removed)
     }
 
+    /// Removes the files of a job.
+    pub(super) async fn remove(&self, job: &JobId) -> Result<(), ArtifactError> {
+        match tokio::fs::remove_dir_all(self.folder(job)).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
     async fn write(
         &self,
         job: &JobId,

@@ -1,21 +1,31 @@
 //! Handlers: functions of the embedding program that run jobs.
 //!
 //! Owns: running them, one task each, and what becomes of their results, errors and panics. Does not know: the log.
-//! Flow: a job that waits → a slot → `start` → the handler → `complete` or `fail`; after a crash, `interrupted` and again.
+//! Flow: a free slot → the index's next job of a registered type → a lease that ends with the process → the handler →
+//! `complete` or `fail`; after a crash, `interrupted` and again.
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
-use tidings_core::job::{Artifact, Completion, Fail, FailState, JobId, Mode, Progress, State};
+use tidings_core::job::{
+    Completion, Entries, EntriesReport, Fail, JobError, JobId, JobType, Level, LogLine, Progress, Retry,
+};
 use tidings_core::limits;
 use tokio::io::AsyncRead;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
-use super::{ArtifactError, Jobs, JobsError, Report, Reported};
+use super::index::Next;
+use super::lease::Leased;
+use super::report::lease_hash;
+use super::{Jobs, JobsError, Report, Reported};
+use crate::hub::{Hub, Inner};
 
 type Work = Pin<Box<dyn Future<Output = Result<Option<Box<RawValue>>, Fail>> + Send>>;
 
@@ -29,13 +39,23 @@ impl fmt::Debug for Handler {
     }
 }
 
+/// A handler at work.
+#[derive(Debug)]
+pub(super) struct Running {
+    /// The hash of its lease's token.
+    pub(super) lease: u128,
+    pub(super) cancelled: CancellationToken,
+    pub(super) task: tokio::task::AbortHandle,
+}
+
 /// What a handler has of its job.
 #[derive(Debug, Clone)]
 pub struct JobContext {
     jobs: Jobs,
     id: JobId,
     attempt: u32,
-    artifacts: Arc<Mutex<Vec<Artifact>>>,
+    lease: String,
+    cancelled: CancellationToken,
 }
 
 impl JobContext {
@@ -45,7 +65,7 @@ impl JobContext {
         &self.id
     }
 
-    /// Which run this is; the first is 1. A later one follows a crash of the process.
+    /// Which run this is; the first is 1. A later one follows a crash of the process, or a failure that is tried again.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt
@@ -54,41 +74,71 @@ impl JobContext {
     /// Reports progress. At most 10 reports a second are stored; in between, the last one wins.
     ///
     /// # Errors
-    /// [`JobsError`], such as `job_finished` when somebody ended the job meanwhile: then stop.
+    /// [`JobsError`], such as `lease_lost` when somebody ended the job meanwhile: then stop.
     pub async fn progress(&self, mut progress: Progress) -> Result<Reported, JobsError> {
-        progress.attempt = Some(self.attempt);
+        progress.lease = Some(self.lease.clone());
         self.jobs.report(&self.id, Report::Progress(progress)).await
     }
 
-    /// Stores a file with the job, read from `reader` without holding it in memory. It is durable when this returns, and
-    /// can be downloaded once the job is complete. One file per job.
+    /// Adds a line to the job's log. It is durable when this returns.
     ///
     /// # Errors
-    /// [`ArtifactError`] for an unusable name, more than 1 GiB, a second file, or a failing disk.
-    pub async fn artifact(&self, name: &str, reader: impl AsyncRead + Send) -> Result<(), ArtifactError> {
-        let count = self.files().len();
-        if count >= FILES_MAX {
-            return Err(ArtifactError::TooMany(count));
-        }
-        let artifact = self.jobs.hub.0.jobs.artifacts.store(&self.id, name, reader).await?;
-        self.artifacts.lock().unwrap_or_else(PoisonError::into_inner).push(artifact);
-        Ok(())
+    /// [`JobsError`].
+    pub async fn log(&self, level: Level, message: impl Into<String>) -> Result<Reported, JobsError> {
+        let line = LogLine { level, message: message.into(), ts: None };
+        self.entries(Entries::Logs([line].into())).await
     }
 
-    fn files(&self) -> Vec<Artifact> {
-        self.artifacts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Adds a piece of output, such as the words of a text that is being written. It is durable when this returns.
+    ///
+    /// # Errors
+    /// [`JobsError`].
+    pub async fn output<T: Serialize + ?Sized>(&self, chunk: &T) -> Result<Reported, JobsError> {
+        let chunk = serde_json::value::to_raw_value(chunk).map_err(|e| JobsError::Input(e.to_string()))?;
+        self.entries(Entries::Output([chunk].into())).await
+    }
+
+    async fn entries(&self, entries: Entries) -> Result<Reported, JobsError> {
+        let report = EntriesReport { entries, attempt: None, n: None, lease: Some(self.lease.clone()) };
+        self.jobs.report(&self.id, Report::Entries(report)).await
+    }
+
+    /// Stores a file with the job, read from `reader` without holding it in memory. It is durable when this returns, and
+    /// can be downloaded once the job is complete. A file of the same name is replaced.
+    ///
+    /// # Errors
+    /// [`JobsError`] for an unusable name, a file that is too large, one too many, or a failing disk.
+    pub async fn artifact(&self, name: &str, reader: impl AsyncRead + Send) -> Result<(), JobsError> {
+        let artifact = self.jobs.hub.0.jobs.artifacts.store(&self.id, name, reader).await?;
+        let report = Report::Artifact { lease: Some(self.lease.clone()), artifact };
+        self.jobs.report(&self.id, report).await.map(drop)
+    }
+
+    /// Returns when somebody asked to call the job off, or the run is over for another reason. Whoever does not stop within
+    /// the grace is stopped.
+    pub async fn cancelled(&self) {
+        self.cancelled.cancelled().await;
+    }
+
+    /// Whether [`JobContext::cancelled`] would return at once.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.is_cancelled()
     }
 }
 
-/// Files that a handler may store with its job.
-const FILES_MAX: usize = 1;
+/// What handlers are called in leases.
+const WORKER: &str = "in-process";
+/// How long the runner waits before it tries again what the log did not take.
+const RETRY: Duration = Duration::from_secs(1);
 
 impl Jobs {
-    /// Registers the handler of a job type, and takes up jobs of that type which wait or were interrupted. Call it inside a
-    /// tokio runtime.
+    /// Registers the handler of a job type, which then runs the jobs of that type in every queue. Call it inside a tokio
+    /// runtime.
     ///
-    /// An error or a panic of the handler ends the job with `error`. After a crash of the process the job runs again, with
-    /// `attempt + 1`, up to its limit.
+    /// A panic of the handler is an error with the code `panicked`. An error ends the job with `error`, unless the job was
+    /// made with a backoff: then it is tried again, while attempts are left. After a crash of the process the job runs
+    /// again, with `attempt + 1`, up to its limit.
     pub fn register<In, Out, E, F, W>(&self, job_type: &str, run: F)
     where
         In: DeserializeOwned,
@@ -100,28 +150,32 @@ impl Jobs {
         let handler = Handler(Arc::new(move |context, input: Box<RawValue>| {
             let work = serde_json::from_str(input.get()).map(|input| run(context, input));
             Box::pin(async move {
-                let failed = |message: String, code: &str| Fail {
-                    message,
-                    code: Some(code.to_owned()),
-                    state: FailState::Failed,
-                    attempt: None,
-                    n: None,
+                let unusable = |e| Fail {
+                    retry: Retry::Never,
+                    ..Fail::new(format!("the input cannot be used: {e}"), "input_invalid")
                 };
-                let work =
-                    work.map_err(|e| failed(format!("the input cannot be used: {e}"), "input_invalid"))?;
-                let out = work.await.map_err(|e| failed(e.to_string(), "failed"))?;
+                let out = work.map_err(unusable)?.await.map_err(|e| Fail::new(e.to_string(), "failed"))?;
                 let result = serde_json::value::to_raw_value(&out);
-                result.map(Some).map_err(|e| failed(format!("the result is no JSON: {e}"), "result_invalid"))
+                result
+                    .map(Some)
+                    .map_err(|e| Fail::new(format!("the result is no JSON: {e}"), "result_invalid"))
             })
         }));
         let state = &self.hub.0.jobs;
-        state.handlers.write().unwrap_or_else(PoisonError::into_inner).insert(job_type.to_owned(), handler);
-        self.take_up(job_type);
-    }
-
-    /// Whether a handler is registered for a type.
-    pub(super) fn runs(&self, job_type: &str) -> bool {
-        self.handler(job_type).is_some()
+        let Ok(job_type) = JobType::parse(job_type) else {
+            tracing::error!(job_type, "a handler has a type that no job can have");
+            return;
+        };
+        let is_first = {
+            let mut handlers = state.handlers.write().unwrap_or_else(PoisonError::into_inner);
+            handlers.insert(job_type, handler);
+            handlers.len() == 1
+        };
+        self.start();
+        state.handlers_changed.notify_waiters();
+        if is_first {
+            tokio::spawn(run_handlers(Arc::downgrade(&self.hub.0)));
+        }
     }
 
     fn handler(&self, job_type: &str) -> Option<Handler> {
@@ -129,106 +183,119 @@ impl Jobs {
         handlers.get(job_type).cloned()
     }
 
-    fn take_up(&self, job_type: &str) {
-        let live: Vec<_> = {
-            let live = self.hub.0.jobs.live.lock().unwrap_or_else(PoisonError::into_inner);
-            live.iter().map(|(id, live)| (id.clone(), Arc::clone(live))).collect()
-        };
-        for (id, live) in live {
-            // A job that is just being changed is already in this process's hands.
-            let Ok(live) = live.try_lock() else { continue };
-            let document = live.job.document();
-            if document.mode == Mode::Managed && document.job_type == job_type && !live.running {
-                drop(live);
-                self.run_soon(&id);
-            }
-        }
-    }
-
-    /// Runs a job as soon as a slot is free.
-    pub(super) fn run_soon(&self, id: &JobId) {
-        let (jobs, id) = (self.clone(), id.clone());
-        tokio::spawn(async move {
-            let Ok(_slot) = Arc::clone(&jobs.hub.0.jobs.slots).acquire_owned().await else { return };
-            if let Err(error) = jobs.run(&id).await {
-                tracing::warn!(%error, job = id.as_str(), "a job could not be run to its end");
-            }
-        });
-    }
-
     async fn run(&self, id: &JobId) -> Result<(), JobsError> {
-        let Some(live) = self.hub.0.jobs.live(id) else { return Ok(()) };
-        let (job_type, was_running, private) = {
-            let mut live = live.lock().await;
-            if std::mem::replace(&mut live.running, true) {
-                return Ok(());
-            }
-            let document = live.job.document();
-            (document.job_type.clone(), document.state == State::Running, live.private.clone())
+        let Some(leased) = self.grant(id, WORKER.to_owned(), None, true).await? else { return Ok(()) };
+        let Some(handler) = self.handler(&leased.job_type) else { return Ok(()) };
+        let Some(entry) = self.hub.0.jobs.live(id) else { return Ok(()) };
+        let context = JobContext {
+            jobs: self.clone(),
+            id: id.clone(),
+            attempt: leased.attempt,
+            lease: leased.token.clone(),
+            cancelled: CancellationToken::new(),
         };
-        if was_running {
-            // The process that ran it is gone.
-            self.report(id, Report::Interrupted).await?;
-        }
-        let attempt = {
-            let live = live.lock().await;
-            if live.job.document().state.is_finished() {
-                return Ok(());
-            }
-            live.job.document().attempt
-        };
-        let Some(handler) = self.handler(&job_type) else { return Ok(()) };
-        self.report(id, Report::Start(attempt)).await?;
-        let input = match private.input {
-            Some(input) => Some(input),
-            None => {
-                let stored = self.hub.0.jobs.artifacts.input(id).await;
-                stored.and_then(|text| RawValue::from_string(text).ok())
-            }
-        };
-        let input = input.unwrap_or_else(|| RawValue::NULL.to_owned());
-        let context = JobContext { jobs: self.clone(), id: id.clone(), attempt, artifacts: Arc::default() };
-        let files = Arc::clone(&context.artifacts);
+        let cancelled = context.cancelled.clone();
+        let input = leased.input.clone().unwrap_or_else(|| RawValue::NULL.to_owned());
         // A task of its own, so that a panic of the handler is its end and not ours.
-        let ended = tokio::spawn((handler.0)(context, input)).await;
-        let files = files.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.end(id, attempt, ended, files, private.alias.as_deref()).await
+        let task = tokio::spawn(async move { (handler.0)(context, input).await });
+        let running = Running { lease: lease_hash(&leased.token), cancelled, task: task.abort_handle() };
+        *entry.handler.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
+        // What became of the lease before the handler stood there.
+        entry.tell_handler(&entry.turn().await.job);
+        let ended = task.await;
+        self.end(&leased, ended).await
     }
 
     async fn end(
         &self,
-        id: &JobId,
-        attempt: u32,
+        leased: &Leased,
         ended: Result<Result<Option<Box<RawValue>>, Fail>, tokio::task::JoinError>,
-        artifacts: Vec<Artifact>,
-        alias: Option<&str>,
     ) -> Result<(), JobsError> {
+        let lease = Some(leased.token.clone());
+        let result_max = limits::JOB_RESULT_BYTES_MAX;
+        let retry = if leased.has_backoff { Retry::Auto } else { Retry::Never };
         let report = match ended {
-            Ok(Ok(result))
-                if result.as_ref().is_some_and(|r| r.get().len() > limits::JOB_RESULT_BYTES_MAX) =>
-            {
-                let message = format!("the result is larger than {} bytes", limits::JOB_RESULT_BYTES_MAX);
-                fail(message, "result_too_large", attempt)
+            Ok(Ok(result)) if result.as_ref().is_some_and(|r| r.get().len() > result_max) => {
+                let message = format!("the result is larger than {result_max} bytes");
+                Report::Fail(Fail { lease, retry: Retry::Never, ..Fail::new(message, "result_too_large") })
             }
-            Ok(Ok(result)) => {
-                let download_url = (!artifacts.is_empty()).then(|| self.urls(id, alias).download);
-                let attempt = Some(attempt);
-                Report::Complete(Completion { result, artifacts, attempt, n: None, download_url })
+            Ok(Ok(result)) => Report::Complete(Completion { result, lease, ..Completion::default() }),
+            Ok(Err(error)) => {
+                let retry = if error.retry == Retry::Auto { retry } else { error.retry };
+                Report::Fail(Fail { lease, retry, ..error })
             }
-            Ok(Err(error)) => Report::Fail(Fail { attempt: Some(attempt), ..error }),
-            Err(error) if error.is_panic() => fail("the handler panicked".to_owned(), "panicked", attempt),
-            // The runtime is ending: the job runs again after the start.
+            Err(error) if error.is_panic() => {
+                Report::Fail(Fail { lease, retry, ..Fail::new("the handler panicked", "panicked") })
+            }
+            // It was stopped: the job has ended, or the runtime is ending and the job runs again after the start.
             Err(_) => return Ok(()),
         };
-        match self.report(id, report).await {
-            // Somebody else ended it meanwhile; it stays so.
-            Err(JobsError::Job(tidings_core::job::JobError::Finished(_))) => Ok(()),
+        match self.report(&leased.id, report).await {
+            // Somebody else ended the run meanwhile; it stays so.
+            Err(JobsError::Job(JobError::Finished(_) | JobError::LeaseLost)) => Ok(()),
             ended => ended.map(drop),
         }
     }
 }
 
-fn fail(message: String, code: &str, attempt: u32) -> Report {
-    let code = Some(code.to_owned());
-    Report::Fail(Fail { message, code, state: FailState::Failed, attempt: Some(attempt), n: None })
+/// Takes the next job of a registered type whenever a slot is free, as long as the hub lives.
+async fn run_handlers(hub: Weak<Inner>) {
+    let Some(slots) = hub.upgrade().map(|inner| Arc::clone(&inner.jobs.slots)) else { return };
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let Some(id) = next_job(&hub).await else { return };
+        let Some(jobs) = hub.upgrade().map(|inner| Jobs { hub: Hub(inner) }) else { return };
+        tokio::spawn(async move {
+            let _slot = slot;
+            if let Err(error) = jobs.run(&id).await {
+                tracing::warn!(%error, job = id.as_str(), "a job could not be run to its end");
+                tokio::time::sleep(RETRY).await;
+            }
+        });
+    }
+}
+
+/// Waits for a job of a registered type without keeping the hub alive.
+async fn next_job(hub: &Weak<Inner>) -> Option<JobId> {
+    loop {
+        let (waiting, changed) = {
+            let inner = hub.upgrade()?;
+            let changed = Arc::clone(&inner.jobs.handlers_changed);
+            let types: Vec<JobType> = {
+                let handlers = inner.jobs.handlers.read().unwrap_or_else(PoisonError::into_inner);
+                handlers.keys().cloned().collect()
+            };
+            let waiting = match inner.jobs.index.pick_or_wait(None, Some(types)) {
+                Next::Job(id) => return Some(id),
+                Next::Wait(turn) => Some(turn),
+                Next::Crowded => None,
+            };
+            (waiting, changed)
+        };
+        let Some(waiting) = waiting else {
+            tokio::time::sleep(RETRY).await;
+            continue;
+        };
+        tokio::select! {
+            picked = waiting => {
+                if let Some(entry) = picked.ok().and_then(super::lease::Picked::keep) {
+                    return Some(entry.id.clone());
+                }
+            }
+            // Another type may be run from now on; or the hub may be gone.
+            () = changed.notified() => {}
+            () = tokio::time::sleep(IDLE) => {}
+        }
+    }
+}
+
+/// How long the runner waits before it looks whether the hub is still there.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Handlers that run at once in this process; others wait in order.
+pub(super) const HANDLERS_MAX: usize = 8;
+
+/// So many slots.
+pub(super) fn slots() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(HANDLERS_MAX))
 }

@@ -4,32 +4,68 @@
 //! Does not know: sockets, HTTP.
 //! Flow: create / report → the core's state machine on a copy → one append that expects the previous event → the copy counts.
 
-mod record;
+mod new;
+
+mod make;
+
+mod unique;
+
+mod report;
 
 mod store;
 
-mod artifact;
+mod record;
+
+mod index;
+
+mod lease;
+
+mod workers;
 
 mod handler;
 
+mod timer;
+
+mod artifact;
+
+mod control;
+
+mod ended;
+
+mod list;
+
 mod routes;
 
+mod error;
+
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use serde_json::value::RawValue;
-use tidings_core::job::{Completion, Fail, Job, JobId, JobType, Mode, New, Progress};
-use tidings_core::{ChannelName, Seq, limits};
+use tidings_core::Seq;
+use tidings_core::job::{JobId, JobType, QueueName};
+use tokio::sync::{Notify, Semaphore};
 
 pub use artifact::ArtifactError;
 pub(crate) use artifact::{Artifacts, Stored};
-use handler::Handler;
+pub(crate) use control::Upsert;
+pub use error::JobsError;
 pub use handler::JobContext;
-use record::Live;
+use handler::{Handler, Running};
+use index::{Index, Lane};
+pub(crate) use lease::{Leased, Wanted};
+pub(crate) use list::{Cursor, Filter};
+pub(crate) use make::Created;
+pub(crate) use new::Unique;
+pub use new::{NewJob, OnConflict};
+pub(crate) use report::Report;
+pub use report::Reported;
 pub use routes::{JobRoute, RouteError};
-pub use store::{JobsError, Reported};
+use store::{Live, Turn};
+pub(crate) use workers::WorkerState;
 
 use crate::Hub;
+use crate::clock;
 
 /// The jobs of a hub.
 ///
@@ -57,123 +93,93 @@ pub struct Jobs {
 #[derive(Debug)]
 pub(crate) struct State {
     /// Jobs that have not ended.
-    live: Mutex<HashMap<JobId, Arc<tokio::sync::Mutex<Live>>>>,
-    handlers: RwLock<HashMap<String, Handler>>,
+    live: Mutex<HashMap<JobId, Arc<Entry>>>,
+    index: Arc<Index>,
+    ended: ended::Ended,
+    unique: unique::Unique,
+    workers: workers::Workers,
+    /// Streams that wait for a job of another queue.
+    arrivals: Mutex<HashMap<JobId, Arc<Notify>>>,
+    handlers: RwLock<HashMap<JobType, Handler>>,
+    handlers_changed: Arc<Notify>,
     /// How many handlers run at once.
-    slots: Arc<tokio::sync::Semaphore>,
+    slots: Arc<Semaphore>,
+    /// The clockwork runs.
+    started: AtomicBool,
     pub(crate) artifacts: Arc<Artifacts>,
 }
 
-/// Handlers that run at once in this process; others wait in order.
-const HANDLERS_MAX: usize = 8;
+/// A job that has not ended, and who waits for it.
+#[derive(Debug)]
+struct Entry {
+    id: JobId,
+    lane: Lane,
+    live: Arc<tokio::sync::Mutex<Live>>,
+    /// Told when the job has ended.
+    ended: Notify,
+    /// The handler of this process that runs it.
+    handler: Mutex<Option<Running>>,
+}
+
+impl Entry {
+    fn new(id: JobId, live: Live) -> Self {
+        let document = live.job.document();
+        let lane = Lane {
+            // Both were checked when the job was made.
+            queue: QueueName::parse(&document.queue).unwrap_or_else(|_| QueueName::default_queue()),
+            job_type: JobType::parse(&document.job_type).unwrap_or_else(|_| JobType::unknown()),
+        };
+        Self {
+            id,
+            lane,
+            live: Arc::new(tokio::sync::Mutex::new(live)),
+            ended: Notify::new(),
+            handler: Mutex::default(),
+        }
+    }
+
+    /// Waits until nobody else changes the job.
+    async fn turn(&self) -> Turn {
+        Arc::clone(&self.live).lock_owned().await
+    }
+
+    /// The same, if nobody does now.
+    fn turn_now(&self) -> Option<Turn> {
+        Arc::clone(&self.live).try_lock_owned().ok()
+    }
+}
 
 impl State {
     /// Folds what the log holds of jobs that have not ended.
     pub(crate) fn open(log: &dyn crate::log::Log, artifacts: Arc<Artifacts>) -> Self {
-        let live =
-            record::restore(log).into_iter().map(|(id, live)| (id, Arc::new(tokio::sync::Mutex::new(live))));
+        let unique = unique::Unique::open(log);
+        let now_ms = clock::unix_ms();
+        let mut live = HashMap::new();
+        for (id, mut restored) in record::restore(log) {
+            unique.hold(&id, restored.job.hidden());
+            if restored.job.lease().is_some_and(|lease| !lease.is_local) {
+                // Nobody could renew it while the server was down.
+                restored.job.handle_interrupted(now_ms).unwrap_or(tidings_core::job::Change::Duplicate);
+            }
+            live.insert(id.clone(), Arc::new(Entry::new(id, restored.into())));
+        }
         Self {
-            live: Mutex::new(live.collect()),
+            live: Mutex::new(live),
+            index: Arc::default(),
+            ended: ended::Ended::default(),
+            unique,
+            workers: workers::Workers::default(),
+            arrivals: Mutex::default(),
             handlers: RwLock::default(),
-            slots: Arc::new(tokio::sync::Semaphore::new(HANDLERS_MAX)),
+            handlers_changed: Arc::default(),
+            slots: handler::slots(),
+            started: AtomicBool::new(false),
             artifacts,
         }
     }
 
-    fn live(&self, id: &JobId) -> Option<Arc<tokio::sync::Mutex<Live>>> {
+    fn live(&self, id: &JobId) -> Option<Arc<Entry>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
-    }
-}
-
-/// A job that is to be made.
-#[derive(Debug, Clone)]
-#[must_use]
-pub struct NewJob {
-    pub(crate) id: Option<JobId>,
-    pub(crate) job_type: JobType,
-    pub(crate) queue: Option<String>,
-    pub(crate) mode: Mode,
-    pub(crate) input: Option<Box<RawValue>>,
-    pub(crate) max_attempts: u32,
-    pub(crate) tags: Vec<String>,
-    pub(crate) publish_to: Vec<ChannelName>,
-    pub(crate) alias: Option<String>,
-    pub(crate) idempotency_key: Option<String>,
-}
-
-impl NewJob {
-    /// A job of a type that a handler is registered for, with up to three attempts.
-    ///
-    /// # Errors
-    /// [`tidings_core::job::JobError::Type`].
-    pub fn new(job_type: &str) -> Result<Self, JobsError> {
-        Ok(Self {
-            id: None,
-            job_type: JobType::parse(job_type)?,
-            queue: None,
-            mode: Mode::Managed,
-            input: None,
-            max_attempts: limits::JOB_ATTEMPTS_DEFAULT,
-            tags: Vec::new(),
-            publish_to: Vec::new(),
-            alias: None,
-            idempotency_key: None,
-        })
-    }
-
-    /// What the handler gets, up to 256 KiB of JSON.
-    ///
-    /// # Errors
-    /// [`JobsError::Input`] when it is no JSON or too large.
-    pub fn input<T: serde::Serialize + ?Sized>(mut self, input: &T) -> Result<Self, JobsError> {
-        let raw = serde_json::value::to_raw_value(input).map_err(|e| JobsError::Input(e.to_string()))?;
-        if raw.get().len() > limits::DATA_BYTES_MAX {
-            return Err(JobsError::Input(format!("it is larger than {} bytes", limits::DATA_BYTES_MAX)));
-        }
-        self.input = Some(raw);
-        Ok(self)
-    }
-
-    /// An id of one's own.
-    pub fn id(mut self, id: JobId) -> Self {
-        self.id = Some(id);
-        self
-    }
-
-    /// How many runs there may be, 1 to 3.
-    pub fn max_attempts(mut self, attempts: u32) -> Self {
-        self.max_attempts = attempts.clamp(1, limits::JOB_ATTEMPTS_MAX);
-        self
-    }
-
-    /// Texts for filters.
-    pub fn tags(mut self, tags: Vec<String>) -> Self {
-        self.tags = tags;
-        self
-    }
-
-    /// Channels that get the same events; nothing ends there.
-    pub fn publish_to(mut self, channels: Vec<ChannelName>) -> Self {
-        self.publish_to = channels;
-        self
-    }
-
-    /// A repeat with the same key makes one job.
-    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
-        self.idempotency_key = Some(key.into());
-        self
-    }
-
-    fn core(&self, id: &JobId, now_ms: u64) -> Result<Job, JobsError> {
-        let new = New {
-            id: id.clone(),
-            job_type: self.job_type.clone(),
-            queue: self.queue.clone(),
-            mode: self.mode,
-            max_attempts: self.max_attempts,
-            tags: self.tags.clone(),
-        };
-        Ok(Job::create(now_ms, new)?)
     }
 }
 
@@ -184,24 +190,14 @@ pub(crate) struct Snapshot {
     pub(crate) seq: Seq,
     /// The frame of that `progress` event without its last line.
     pub(crate) body: bytes::Bytes,
-    /// The document, JSON.
-    pub(crate) document: String,
 }
 
 impl Hub {
     /// The jobs of this hub.
     #[must_use]
     pub fn jobs(&self) -> Jobs {
-        Jobs { hub: self.clone() }
+        let jobs = Jobs { hub: self.clone() };
+        jobs.start();
+        jobs
     }
-}
-
-/// A report about a job.
-#[derive(Debug)]
-pub(crate) enum Report {
-    Start(u32),
-    Progress(Progress),
-    Complete(Completion),
-    Fail(Fail),
-    Interrupted,
 }

@@ -68,6 +68,7 @@ impl FromStr for JobRoute {
 pub(crate) struct Urls {
     pub(crate) itself: String,
     pub(crate) events: String,
+    pub(crate) cancel: String,
     pub(crate) download: String,
 }
 
@@ -79,6 +80,7 @@ impl Jobs {
         Urls {
             itself: format!("{public}/v1/jobs/{}", id.as_str()),
             events: format!("{base}/events"),
+            cancel: format!("{public}/v1/jobs/{}/cancel", id.as_str()),
             download: format!("{base}/download"),
         }
     }

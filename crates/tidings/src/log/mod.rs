@@ -52,6 +52,8 @@ pub struct Flags {
     pub is_final: bool,
     /// Its data is text rather than JSON.
     pub is_text: bool,
+    /// STUB
+    pub is_pinned: bool,
 }
 
 /// Events that are appended adjacently, all or none.
@@ -231,6 +233,8 @@ pub struct Window {
     pub events: u64,
     /// Set when the floor was moved by [`Log::delete`] rather than by retention: the position of the deletion.
     pub deleted: Option<Seq>,
+    /// STUB
+    pub pinned: Option<Seq>,
 }
 
 /// A piece of the whole log, for those who follow all of it.
@@ -437,6 +441,23 @@ pub trait Log: Send + Sync + fmt::Debug + 'static {
 
     /// Every channel that the log has a record of and whose name starts with `prefix`.
     fn channels(&self, prefix: &str) -> Vec<(ChannelName, Window)>;
+
+    /// STUB
+    fn unfinished(&self, prefix: &str) -> Vec<(ChannelName, Window)> {
+        self.channels(prefix).into_iter().filter(|(_, w)| w.finished.is_none()).collect()
+    }
+
+    /// STUB
+    fn channels_page(
+        &self,
+        prefix: &str,
+        after: Option<&ChannelName>,
+        max: usize,
+    ) -> Vec<(ChannelName, Window)> {
+        let mut all = self.channels(prefix);
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all.into_iter().filter(|(n, _)| after.is_none_or(|a| n > a)).take(max).collect()
+    }
 
     /// The newest committed sequence.
     fn head(&self) -> Seq;

@@ -29,9 +29,9 @@ fn described() -> BTreeMap<&'static str, Vec<&'static str>> {
 async fn every_path_answers_the_methods_that_are_described_and_no_other() {
     let server = Server::start(Engine::Memory).await;
     let paths = described();
-    assert_eq!(paths.len(), 18);
+    assert_eq!(paths.len(), 30);
     for (path, methods) in paths {
-        let target = format!("/{}", path.replace("{id}", "7").replace("{name}", "x"));
+        let target = format!("/{}", path.replace("{id}", "7").replace("{name}", "x").replace("{queue}", "q"));
         for method in METHODS {
             // Refused at the edge of its handler, so that no stream is opened and nothing is written.
             let asked = format!("{target}?channel=%20&after=%20&envelope=x");

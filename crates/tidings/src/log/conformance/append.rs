@@ -159,8 +159,12 @@ pub fn everything_that_was_appended_is_read_back_unchanged(new: New<'_>) {
         Append { private: Some(Bytes::from_static(b"\0\r\n\xff")), ..event("b", "data: \u{1F514}\n") },
         Append { key: Some(Key::parse("k\u{e4}").unwrap()), time_ms: 0, ..event("a", "x") },
         Append { expires_at_ms: Some(START_MS + 1), time_ms: u64::MAX / 4, ..event("~!#$%&'()+-./", "x") },
-        Append { expires_at_ms: Some(0), flags: Flags { is_final: false, is_text: true }, ..event("b", "x") },
-        Append { flags: Flags { is_final: true, is_text: true }, ..event("b", "x") },
+        Append {
+            expires_at_ms: Some(0),
+            flags: Flags { is_final: false, is_text: true, is_pinned: false },
+            ..event("b", "x")
+        },
+        Append { flags: Flags { is_final: true, is_text: true, is_pinned: false }, ..event("b", "x") },
     ];
     let places = appended(bench.group(plain(all.clone())));
     let read = records(bench.read_all(&[("~!#$%&'()+-./", Seq::ZERO), ("b", Seq::ZERO), ("a", Seq::ZERO)]));

@@ -29,8 +29,15 @@ pub fn a_window_tells_first_head_and_count(new: New<'_>) {
     bench.put("b", "2");
     let head = bench.put("a", "2").seq;
     bench.put("b", "3");
-    let expected =
-        Window { first: Some(first), head, floor: Seq::ZERO, finished: None, events: 2, deleted: None };
+    let expected = Window {
+        first: Some(first),
+        head,
+        floor: Seq::ZERO,
+        finished: None,
+        events: 2,
+        deleted: None,
+        pinned: None,
+    };
     assert_eq!(bench.of("a"), Some(expected));
 }
 
@@ -93,7 +100,15 @@ pub fn a_deletion_moves_the_floor_to_the_head(new: New<'_>) {
     bench.put("b", "1");
     let head = bench.put("a", "2").seq;
     bench.put("b", "2");
-    let expected = Window { first: None, head, floor: head, finished: None, events: 0, deleted: Some(head) };
+    let expected = Window {
+        first: None,
+        head,
+        floor: head,
+        finished: None,
+        events: 0,
+        deleted: Some(head),
+        pinned: None,
+    };
     assert_eq!(bench.delete(&channel("a")).unwrap(), Some(expected));
     assert_eq!(bench.of("a"), Some(expected));
     assert_eq!(truncated(bench.read_all(&[("b", Seq::ZERO), ("a", first)])), [(1, head)]);
@@ -117,6 +132,7 @@ pub fn a_deleted_channel_goes_on_where_it_stood(new: New<'_>) {
         finished: None,
         events: 1,
         deleted: Some(head),
+        pinned: None,
     };
     assert_eq!((next.prev, bench.of("a")), (head, Some(expected)));
     assert_eq!(bodies(&records(bench.read_all(&[("a", head)]))), ["3"]);

@@ -188,7 +188,8 @@ pub fn sequences_survive_total_trimming(new: New<'_>) {
     let head = bench.put("a", "2").seq;
     bench.maintain(START_MS + 3 * HOUR_MS).unwrap();
     let window = bench.of("a").unwrap();
-    let expected = Window { first: None, head, floor: head, finished: None, events: 0, deleted: None };
+    let expected =
+        Window { first: None, head, floor: head, finished: None, events: 0, deleted: None, pinned: None };
     assert_eq!((window, bench.head()), (expected, head));
     assert_eq!(events(bench.read_all(&[("a", head)])), (vec![], head));
     assert_eq!(truncated(bench.read_all(&[("a", Seq::ZERO)])), [(0, head)]);

@@ -368,7 +368,7 @@ impl<'a> RawRecord<'a> {
             Some(len) => Some(take.bytes(len)?),
             None => None,
         };
-        let flags = Flags { is_final: bits & FINAL != 0, is_text: bits & TEXT != 0 };
+        let flags = Flags { is_final: bits & FINAL != 0, is_text: bits & TEXT != 0, is_pinned: false };
         let body = take.0;
         Some(Self {
             kind,

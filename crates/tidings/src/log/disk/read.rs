@@ -390,6 +390,7 @@ impl DiskLog {
                 finished: channel.finished(),
                 events: if reach.is_cut { 1 } else { channel.events },
                 deleted: channel.deleted,
+                pinned: None,
             };
             if reach.after >= channel.head {
                 let deleted = window.deleted.filter(|&deleted| deleted == window.floor);

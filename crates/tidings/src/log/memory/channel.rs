@@ -67,6 +67,7 @@ impl Channel {
 
     pub(super) fn window(&self) -> Window {
         Window {
+            pinned: None,
             first: self.seqs.front().copied(),
             head: self.head,
             floor: self.floor,

@@ -96,7 +96,7 @@ impl List {
             key: extras.map(|text| Key::parse(&text).unwrap()),
             time_ms: self.now_ms,
             expires_at_ms: spec.has_extras.then_some(self.now_ms + 1),
-            flags: Flags { is_final: spec.is_final, is_text: spec.has_extras },
+            flags: Flags { is_final: spec.is_final, is_text: spec.has_extras, is_pinned: false },
             channel,
         }
     }

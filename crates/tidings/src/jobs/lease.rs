@@ -1,0 +1,249 @@
+//! Handing jobs to workers.
+//!
+//! Owns: granting leases, the wait for one, renewing many at once. Does not know: HTTP, the order of jobs (`index`).
+//! Flow: `lease` → the index → `grant`, one append for each → the jobs and their tokens · `renew`.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use tidings_core::job::{Cancel, Grant, JobError, JobId, JobType, QueueName, WorkerId};
+use tidings_core::limits;
+use tokio::sync::oneshot;
+
+use super::index::{Index, Next};
+use super::report::lease_hash;
+use super::workers::WorkerState;
+use super::{Entry, Jobs, JobsError};
+use crate::clock;
+use crate::writer::CommitError;
+
+/// A job on its way to the worker that waits for it. If the worker is gone, the job goes back into its lane.
+#[derive(Debug)]
+pub(super) struct Picked {
+    jobs: Jobs,
+    entry: Option<Arc<Entry>>,
+}
+
+impl Picked {
+    pub(super) fn new(jobs: &Jobs, entry: &Arc<Entry>) -> Self {
+        Self { jobs: jobs.clone(), entry: Some(Arc::clone(entry)) }
+    }
+
+    /// Whoever gets it sees to it.
+    pub(super) fn keep(mut self) -> Option<Arc<Entry>> {
+        self.entry.take()
+    }
+}
+
+impl Drop for Picked {
+    fn drop(&mut self) {
+        let Some(entry) = self.entry.take() else { return };
+        let jobs = self.jobs.clone();
+        // Without a runtime the program is ending, and the next start finds the job.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                let mut live = entry.turn().await;
+                Index::picked(&mut live.mark);
+                jobs.sync(&entry, &mut live);
+            });
+        }
+    }
+}
+
+/// A request for jobs.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) queue: QueueName,
+    pub(crate) worker: WorkerId,
+    pub(crate) types: Option<Vec<JobType>>,
+    pub(crate) max: usize,
+    pub(crate) wait: Duration,
+    pub(crate) lease_ms: Option<u64>,
+}
+
+/// A job that was leased.
+#[derive(Debug, Clone)]
+pub(crate) struct Leased {
+    pub(crate) id: JobId,
+    pub(crate) job_type: String,
+    pub(crate) queue: String,
+    pub(crate) attempt: u32,
+    pub(crate) max_attempts: u32,
+    pub(crate) tags: Vec<String>,
+    pub(crate) input: Option<Box<RawValue>>,
+    pub(crate) deadline: Option<u64>,
+    pub(crate) token: String,
+    pub(crate) expires_at: u64,
+    pub(crate) lease_ms: u64,
+    /// Its maker said how failures are tried again.
+    pub(super) has_backoff: bool,
+}
+
+/// What became of a lease that was to be renewed.
+#[derive(Debug, Clone)]
+pub(crate) struct Renewed {
+    pub(crate) expires_at: u64,
+    pub(crate) cancel: Option<Cancel>,
+}
+
+impl Jobs {
+    /// Leases jobs, and waits for one if there is none. Says what the worker is to do beside it.
+    pub(crate) async fn lease(&self, wanted: Wanted) -> Result<(Vec<Leased>, WorkerState), JobsError> {
+        let workers = &self.hub.0.jobs.workers;
+        if wanted.lease_ms.is_some_and(|ms| !limits::LEASE_MS.contains(&ms)) {
+            let (least, most) = (limits::LEASE_MS.start(), limits::LEASE_MS.end());
+            return Err(JobError::Field(format!("lease_ms is not {least} to {most}")).into());
+        }
+        let told = workers.seen(&wanted.worker, Some(&wanted.queue));
+        let until = tokio::time::Instant::now() + wanted.wait;
+        if *told.borrow() != WorkerState::Run {
+            // It gets nothing, and is not to ask again at once.
+            return Ok((Vec::new(), workers.wait_for_run(told, until).await));
+        }
+        loop {
+            let mut ids = Vec::new();
+            match self.hub.0.jobs.index.pick_or_wait(Some(wanted.queue.clone()), wanted.types.clone()) {
+                Next::Job(id) => ids.push(id),
+                Next::Crowded => return Err(CommitError::Overloaded.into()),
+                Next::Wait(turn) => match self.wait(turn, told.clone(), until).await {
+                    Some(id) => ids.push(id),
+                    None => return Ok((Vec::new(), *told.borrow())),
+                },
+            }
+            while ids.len() < wanted.max {
+                let index = &self.hub.0.jobs.index;
+                let Some(id) = index.pick(Some(&wanted.queue), wanted.types.as_deref()) else { break };
+                ids.push(id);
+            }
+            let grants: Vec<_> = ids.into_iter().map(|id| self.grant_to(id, &wanted)).collect();
+            let (mut leased, mut failed) = (Vec::new(), None);
+            for grant in grants {
+                match grant.await.unwrap_or_else(|_| Err(CommitError::OutcomeUnknown.into())) {
+                    Ok(grant) => leased.extend(grant),
+                    Err(error) => failed = Some(error),
+                }
+            }
+            match failed {
+                _ if !leased.is_empty() => return Ok((leased, *told.borrow())),
+                Some(error) => return Err(error),
+                // What was picked had been cancelled meanwhile.
+                None => {}
+            }
+        }
+    }
+
+    async fn wait(
+        &self,
+        turn: oneshot::Receiver<Picked>,
+        mut told: tokio::sync::watch::Receiver<WorkerState>,
+        until: tokio::time::Instant,
+    ) -> Option<JobId> {
+        let stopped = async move {
+            // When nobody can tell it anything any more, it only waits.
+            if told.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            picked = turn => picked.ok()?.keep().map(|entry| entry.id.clone()),
+            () = tokio::time::sleep_until(until) => None,
+            () = stopped => None,
+        }
+    }
+
+    /// Begins to grant a lease to a worker elsewhere. If the worker goes away meanwhile, the lease is given back.
+    fn grant_to(&self, id: JobId, wanted: &Wanted) -> oneshot::Receiver<Result<Option<Leased>, JobsError>> {
+        let (done, result) = oneshot::channel();
+        let (jobs, worker, lease_ms) = (self.clone(), wanted.worker.to_string(), wanted.lease_ms);
+        tokio::spawn(async move {
+            let granted = jobs.grant(&id, worker, lease_ms, false).await;
+            if let Err(Ok(Some(leased))) = done.send(granted) {
+                let release = super::Report::Release { lease: Some(leased.token), delay_ms: 0 };
+                if let Err(error) = jobs.report(&id, release).await {
+                    tracing::warn!(%error, job = id.as_str(), "a lease that nobody took could not be given back");
+                }
+            }
+        });
+        result
+    }
+
+    /// Grants a lease. `None`: the job is not there any more, or somebody else was faster.
+    pub(super) async fn grant(
+        &self,
+        id: &JobId,
+        worker: String,
+        lease_ms: Option<u64>,
+        is_local: bool,
+    ) -> Result<Option<Leased>, JobsError> {
+        let Some(entry) = self.hub.0.jobs.live(id) else { return Ok(None) };
+        let mut live = entry.turn().await;
+        Index::picked(&mut live.mark);
+        let mut job = live.job.clone();
+        let random = (u128::from(clock::random()) << 64) | u128::from(clock::random());
+        let token = format!("{}.{random:032x}", job.document().attempt);
+        let grant = Grant { hash: lease_hash(&token), worker, lease_ms, is_local };
+        let change = match job.handle_lease(clock::unix_ms(), grant) {
+            Ok(change) => change,
+            Err(JobError::NotReady(_) | JobError::Finished(_)) => {
+                self.sync(&entry, &mut live);
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let live = self.change(&entry, live, job, change, None).await?;
+        self.hub.0.metrics.leases.inc();
+        let (document, lease) = (live.job.document(), live.job.lease());
+        let Some(lease) = lease else { return Ok(None) };
+        let mut leased = Leased {
+            id: id.clone(),
+            job_type: document.job_type.clone(),
+            queue: document.queue.clone(),
+            attempt: document.attempt,
+            max_attempts: document.max_attempts,
+            tags: document.tags.clone(),
+            input: live.fixed.input.clone(),
+            deadline: lease.deadline,
+            token,
+            expires_at: lease.expires_at,
+            lease_ms: lease.lease_ms,
+            has_backoff: live.job.hidden().terms.backoff.is_some(),
+        };
+        drop(live);
+        if leased.input.is_none() {
+            leased.input =
+                self.hub.0.jobs.artifacts.input(id).await.and_then(|text| RawValue::from_string(text).ok());
+        }
+        Ok(Some(leased))
+    }
+
+    /// Renews a lease. Nothing of it is stored.
+    ///
+    /// # Errors
+    /// [`JobsError::Job`] with [`JobError::LeaseLost`].
+    pub(crate) async fn renew(&self, id: &JobId, token: &str) -> Result<Renewed, JobsError> {
+        let lost = || JobsError::from(JobError::LeaseLost);
+        let entry = self.hub.0.jobs.live(id).ok_or_else(lost)?;
+        let mut live = entry.turn().await;
+        live.job.renew(clock::unix_ms(), lease_hash(token))?;
+        let expires_at = live.job.lease().map_or(0, |lease| lease.expires_at);
+        Ok(Renewed { expires_at, cancel: live.job.cancel().cloned() })
+    }
+}
+
+impl Entry {
+    /// A handler of this process that runs the job hears of what became of its lease.
+    pub(super) fn tell_handler(&self, job: &tidings_core::job::Job) {
+        let mut handler = self.handler.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(running) = handler.as_ref() else { return };
+        let has_lease = job.lease().is_some_and(|lease| lease.is_of(running.lease));
+        if job.cancel().is_some() || !has_lease {
+            running.cancelled.cancel();
+        }
+        if !has_lease {
+            // It may have ended by itself: then this does nothing.
+            running.task.abort();
+            *handler = None;
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Making jobs.
+//!
+//! Owns: ids, idempotency, unique keys and parents of new jobs. Does not know: HTTP.
+//! Flow: a `NewJob` → its first event → a live job, known to the index.
+
+use std::sync::{Arc, PoisonError};
+
+use tidings_core::job::{Change, Job, JobError, JobId};
+use tidings_core::{ChannelName, Seq, limits};
+
+use super::new::{NewJob, OnConflict};
+use super::record::{self, Fixed, News};
+use super::store::{Live, too_large};
+use super::{Entry, Jobs, JobsError, Snapshot, unique};
+use crate::clock;
+use crate::log::{Group, Idempotency, Outcome, Refusal};
+use crate::publish::{key_hash, text_hash};
+use crate::writer::CommitError;
+
+/// An input up to this size travels with every state of its job; a larger one has a file.
+const INPUT_INLINE_BYTES: usize = 4 * 1024;
+
+/// A job that was made, or that a repeated key names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Created {
+    pub(crate) id: JobId,
+    pub(crate) duplicate: bool,
+}
+
+impl Jobs {
+    /// Makes a job. When this returns, the job survives a crash, and a handler or a worker will run it.
+    ///
+    /// # Errors
+    /// [`JobsError`]; its `code()` is what HTTP callers see.
+    pub async fn create(&self, new: NewJob) -> Result<JobId, JobsError> {
+        Ok(self.create_or_find(new).await?.id)
+    }
+
+    pub(crate) async fn create_or_find(&self, new: NewJob) -> Result<Created, JobsError> {
+        let state = &self.hub.0.jobs;
+        let live = state.live.lock().unwrap_or_else(PoisonError::into_inner).len();
+        if live >= limits::JOBS_LIVE_MAX {
+            return Err(JobsError::TooMany);
+        }
+        let id = new.id.clone().map_or_else(|| fresh_id(new.idempotency_key.as_deref()), Ok)?;
+        let new = new.settled(id, clock::unix_ms())?;
+        if let Some(parent) = &new.core.parent {
+            self.require_parent(parent).await?;
+        }
+        let Some(key) = new.core.terms.unique.clone() else { return self.make(new, Vec::new()).await };
+        let _turn = state.unique.turn(&key).await;
+        let Some(holder) = state.unique.holder(&key).filter(|holder| *holder != new.core.id) else {
+            return self.make(new, Vec::new()).await;
+        };
+        match new.unique.as_ref().map(|u| u.on_conflict).unwrap_or_default() {
+            OnConflict::Return => Ok(Created { id: holder, duplicate: true }),
+            OnConflict::Reject => Err(JobsError::Unique(holder.as_str().to_owned())),
+            OnConflict::Replace => {
+                let created = self.make(new, Vec::new()).await?;
+                if !created.duplicate {
+                    self.replace(&holder).await?;
+                }
+                Ok(created)
+            }
+        }
+    }
+
+    /// The holder of a unique key has to go. If it ended by itself, that is as well.
+    async fn replace(&self, holder: &JobId) -> Result<(), JobsError> {
+        match self.cancel_as(holder, Some("another job took its place".into()), None, "replaced").await {
+            Err(JobsError::Job(JobError::Finished(_)) | JobsError::NotFound(_)) => Ok(()),
+            done => done.map(drop),
+        }
+    }
+
+    async fn require_parent(&self, parent: &str) -> Result<(), JobsError> {
+        let id = JobId::parse(parent)?;
+        match self.document(&id).await? {
+            Some(_) => Ok(()),
+            None => Err(JobError::Parent(format!("there is no job {parent:?} to belong to")).into()),
+        }
+    }
+
+    /// Appends a job's first event, with others that belong to it. What was begun is seen through, whoever waits.
+    pub(super) async fn make(
+        &self,
+        new: NewJob,
+        beside: Vec<crate::log::Append>,
+    ) -> Result<Created, JobsError> {
+        let jobs = self.clone();
+        let made = tokio::spawn(async move { jobs.make_now(new, beside).await });
+        made.await.unwrap_or_else(|_| Err(CommitError::OutcomeUnknown.into()))
+    }
+
+    async fn make_now(&self, new: NewJob, beside: Vec<crate::log::Append>) -> Result<Created, JobsError> {
+        let now_ms = clock::unix_ms();
+        let id = new.core.id.clone();
+        let job = Job::create(now_ms, new.core.clone())?;
+        let fixed = self.fixed(&new, &id).await?;
+        let news = News { change: Change::State, entries: None, has_held: false };
+        let events = record::events(&id, &job, &fixed, news, Seq::ZERO, now_ms).map_err(too_large)?;
+        let mut appends = events.appends;
+        let body = appends.first().map(|append| append.body.clone()).unwrap_or_default();
+        appends.extend(unique::event(&id, job.hidden(), now_ms));
+        appends.extend(beside);
+        let idempotency = new.idempotency_key.as_deref().map(|key| idempotency(key, &new, now_ms));
+        let seq = match self.commit(Group { events: appends, idempotency }).await? {
+            Outcome::Appended(places) => places.first().map(|place| place.seq).unwrap_or_default(),
+            Outcome::Duplicate { .. } => return Ok(Created { id, duplicate: true }),
+            Outcome::Refused(Refusal::KeyReused) => return Err(JobsError::KeyReused),
+            Outcome::Refused(Refusal::KeysFull) => return Err(JobsError::KeysFull),
+            Outcome::Refused(Refusal::PrevMismatch { .. } | Refusal::Finished { .. }) => {
+                return Err(JobsError::Exists(id.as_str().to_owned()));
+            }
+        };
+        let snapshot = Snapshot { seq, body };
+        self.hub.0.jobs.unique.hold(&id, job.hidden());
+        let stored_ms = Some(now_ms);
+        let mark = Default::default();
+        let live = Live { job, fixed, head: seq, snapshot, stored_ms, held: false, mark };
+        self.arrived(id.clone(), live).await;
+        self.hub.0.metrics.jobs_made.inc();
+        Ok(Created { id, duplicate: false })
+    }
+
+    /// A live job is known from here on.
+    pub(super) async fn arrived(&self, id: JobId, live: Live) {
+        let state = &self.hub.0.jobs;
+        let entry = Arc::new(Entry::new(id.clone(), live));
+        // Nobody else can have it yet.
+        let mut live = entry.turn().await;
+        state.live.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), Arc::clone(&entry));
+        self.sync(&entry, &mut live);
+        let waiting = state.arrivals.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        if let Some(waiting) = waiting {
+            waiting.notify_waiters();
+        }
+    }
+
+    /// What does not change about a job; a large input gets its file.
+    async fn fixed(&self, new: &NewJob, id: &JobId) -> Result<Fixed, JobsError> {
+        let mut fixed = Fixed {
+            input: None,
+            alias: new.alias.clone(),
+            publish_to: new.publish_to.iter().map(ToString::to_string).collect(),
+        };
+        match &new.input {
+            Some(input) if input.get().len() > INPUT_INLINE_BYTES => {
+                self.hub.0.jobs.artifacts.store_input(id, input.get()).await?;
+            }
+            input => fixed.input.clone_from(input),
+        }
+        Ok(fixed)
+    }
+}
+
+/// An id that sorts by time; with a key, the same for every repeat of it.
+fn fresh_id(key: Option<&str>) -> Result<JobId, JobError> {
+    match key {
+        Some(key) => JobId::parse(&format!("{MADE_HERE}{:032x}", key_hash("jobs", key))),
+        None => JobId::parse(&format!("{MADE_HERE}{:012x}{:016x}", clock::unix_ms(), clock::random())),
+    }
+}
+
+/// How the ids begin that this server makes.
+const MADE_HERE: &str = "job_";
+
+/// Whether an id is of the form that this server makes; others may be announced by their queue yet.
+pub(crate) fn is_made_here(id: &JobId) -> bool {
+    id.as_str().strip_prefix(MADE_HERE).is_some_and(|rest| {
+        matches!(rest.len(), 28 | 32)
+            && rest.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    })
+}
+
+fn idempotency(key: &str, new: &NewJob, time_ms: u64) -> Idempotency {
+    let input = new.input.as_ref().map_or("", |i| i.get());
+    let channels: Vec<&str> = new.publish_to.iter().map(ChannelName::as_str).collect();
+    let core = &new.core;
+    // What depends on the time of the request is not part of what was asked for.
+    let mut terms = core.terms.clone();
+    terms.unique_until = None;
+    let run_at = if new.delay_ms.is_some() { None } else { core.run_at };
+    let what = format!(
+        "{:?} {} {} {:?} {:?} {:?} {:?} {run_at:?} {:?} {terms:?}",
+        new.id, core.queue, core.priority, core.max_attempts, core.tags, channels, new.delay_ms, core.parent,
+    );
+    let fingerprint = text_hash(&[core.job_type.as_str(), input, &what]);
+    Idempotency { key: key_hash("jobs", key), fingerprint, time_ms }
+}
