@@ -177,7 +177,7 @@ impl Job {
     pub(super) fn stalled(&mut self, now_ms: u64) -> Change {
         self.hidden.stalls = self.hidden.stalls.saturating_add(1);
         let failure = Failure::of("nothing was heard of the worker for too long", "stalled");
-        if self.hidden.stalls > self.hidden.terms.max_stalls {
+        if self.hidden.cancel.is_none() && self.hidden.stalls > self.hidden.terms.max_stalls {
             return self.end_failed(now_ms, State::Failed, failure);
         }
         self.again(now_ms, now_ms, Reason::Stalled, failure)
