@@ -7,8 +7,10 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
+
+use super::QueueName;
 
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -137,6 +139,7 @@ pub struct Document {
     #[serde(rename = "type")]
     pub job_type: String,
     /// The queue it stands in.
+    #[serde(deserialize_with = "queue", default = "default_queue")]
     pub queue: String,
     /// Who runs it.
     pub mode: Mode,
@@ -145,6 +148,7 @@ pub struct Document {
     /// Why it waits again.
     pub reason: Option<Reason>,
     /// −100 to 100; higher ones are leased first.
+    #[serde(default)]
     pub priority: i32,
     /// 0–100; never falls within an attempt.
     #[serde(serialize_with = "number")]
@@ -200,6 +204,16 @@ pub struct Document {
     pub schedule: Option<String>,
     /// Grows with every change.
     pub v: u64,
+}
+
+/// A document that was stored before queues could be asked for jobs has none, or a text for people.
+fn queue<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let stored = Option::<String>::deserialize(from)?;
+    Ok(stored.filter(|queue| QueueName::parse(queue).is_ok()).unwrap_or_else(default_queue))
+}
+
+fn default_queue() -> String {
+    QueueName::default_queue().as_str().into()
 }
 
 /// Writes a whole number without a fraction, as people write it: `42`, not `42.0`.
