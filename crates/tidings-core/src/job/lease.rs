@@ -55,7 +55,8 @@ pub struct Grant {
 }
 
 impl Job {
-    /// When a worker may lease it: `None` while it runs, waits for its time of day, has ended, or is not ours to run.
+    /// Since when, or from when on, a worker may lease it: `None` while it runs, waits for its time of day, has ended, or
+    /// is not ours to run. Orders the jobs that wait; [`Job::is_ready`] says whether it may be leased now.
     #[must_use]
     pub fn ready_at(&self) -> Option<u64> {
         match (self.document.mode, self.document.state) {
@@ -63,6 +64,12 @@ impl Job {
             (Mode::Managed, State::Retrying) => Some(self.document.run_at.unwrap_or(0)),
             _ => None,
         }
+    }
+
+    /// Whether a worker may lease it now. A job that is queued may, though the clock was set back behind its making.
+    #[must_use]
+    pub fn is_ready(&self, now_ms: u64) -> bool {
+        self.ready_at().is_some_and(|at| at <= now_ms || self.document.state == State::Queued)
     }
 
     /// Who runs it now.
@@ -78,7 +85,7 @@ impl Job {
     /// short or too long.
     pub fn handle_lease(&mut self, now_ms: u64, grant: Grant) -> Result<Change, JobError> {
         self.unfinished()?;
-        if self.ready_at().is_none_or(|at| at > now_ms) {
+        if !self.is_ready(now_ms) {
             return Err(JobError::NotReady(self.document.state));
         }
         let lease_ms = grant.lease_ms.unwrap_or(self.hidden.terms.lease_ms);
