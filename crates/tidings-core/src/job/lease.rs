@@ -120,7 +120,7 @@ impl Job {
     pub fn renew(&mut self, now_ms: u64, lease: u128) -> Result<(), JobError> {
         match &mut self.hidden.lease {
             Some(own) if own.hash == lease => {
-                own.expires_at = own.expires_at.max(now_ms.saturating_add(own.lease_ms));
+                own.expires_at = now_ms.saturating_add(own.lease_ms);
                 Ok(())
             }
             _ => Err(JobError::LeaseLost),
