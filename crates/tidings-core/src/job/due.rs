@@ -40,7 +40,7 @@ impl Job {
         let timed_out = lease.and_then(|l| l.deadline);
         let stalled = lease.filter(|l| !l.is_local).map(|l| l.expires_at);
         let lost = hidden.terms.stale_after_ms.filter(|_| is_live && document.mode == Mode::External);
-        let lost = lost.map(|ms| document.updated_at.saturating_add(ms));
+        let lost = lost.map(|ms| document.updated_at.max(hidden.heard_at).saturating_add(ms));
         let all = [
             (cancelled, Due::Cancelled),
             (expired, Due::Expired),

@@ -47,6 +47,9 @@ pub struct Hidden {
     /// Somebody asked to call it off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cancel: Option<Cancel>,
+    /// When an external queue was last heard of. Not stored: after a restart its time begins anew, as a lease's does.
+    #[serde(skip)]
+    pub(super) heard_at: u64,
     /// The hash of the lease whose report ended it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ended_by: Option<u128>,

@@ -136,7 +136,7 @@ impl Job {
         if let Some(lease) = claim.lease {
             self.renew(now_ms, lease)?;
         }
-        self.document.updated_at = self.document.updated_at.max(now_ms);
+        self.hidden.heard_at = now_ms;
         Ok(Change::Duplicate)
     }
 
@@ -161,12 +161,13 @@ impl Job {
     }
 
     /// The process that ran the job is gone: it runs again, or has failed if it may not. A lease of a worker elsewhere
-    /// goes on, and gets a whole period.
+    /// goes on, and gets a whole period; so does an external queue, which could not report.
     ///
     /// # Errors
     /// [`JobError::Finished`].
     pub fn handle_interrupted(&mut self, now_ms: u64) -> Result<Change, JobError> {
         self.unfinished()?;
+        self.hidden.heard_at = now_ms;
         match &mut self.hidden.lease {
             Some(lease) if !lease.is_local => {
                 lease.expires_at = now_ms.saturating_add(lease.lease_ms);

@@ -26,6 +26,7 @@ impl Job {
     ) -> Result<Change, JobError> {
         report.check()?;
         if self.is_repeat(claim) {
+            self.hidden.heard_at = now_ms;
             return Ok(Change::Duplicate);
         }
         self.claimed(claim)?;
@@ -48,6 +49,7 @@ impl Job {
     ) -> Result<Change, JobError> {
         entries.check()?;
         if self.is_repeat(claim) {
+            self.hidden.heard_at = now_ms;
             return Ok(Change::Duplicate);
         }
         self.claimed(claim)?;
@@ -59,7 +61,7 @@ impl Job {
         }
         self.hidden.n = claim.n.or(self.hidden.n);
         // Who logs is not silent.
-        self.document.updated_at = self.document.updated_at.max(now_ms);
+        self.hidden.heard_at = now_ms;
         Ok(Change::Entries)
     }
 
@@ -168,6 +170,7 @@ impl Job {
             return Err(JobError::Field("a job is ended by `complete` or `fail`".into()));
         }
         self.unfinished()?;
+        self.hidden.heard_at = now_ms;
         if self.document.state == state {
             return Ok(Change::Duplicate);
         }
