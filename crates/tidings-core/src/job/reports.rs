@@ -233,8 +233,14 @@ impl Job {
 
     /// A report of this attempt whose counter is not newer than what was taken already.
     fn is_repeat(&self, claim: Claim) -> bool {
-        let own = self.hidden.lease.as_ref().map(|lease| lease.hash).or(self.hidden.ended_by);
-        let is_of_the_run = self.document.mode == Mode::External || claim.lease == own;
+        let is_of_the_run = match (self.document.mode, claim.lease) {
+            (Mode::External, lease) => lease.is_none(),
+            // Without a lease nobody can repeat what was taken with one.
+            (Mode::Managed, None) => false,
+            (Mode::Managed, lease) => {
+                lease == self.hidden.lease.as_ref().map(|own| own.hash).or(self.hidden.ended_by)
+            }
+        };
         is_of_the_run
             && claim.attempt.is_none_or(|attempt| attempt == self.document.attempt)
             && claim.n.zip(self.hidden.n).is_some_and(|(n, newest)| n <= newest)
