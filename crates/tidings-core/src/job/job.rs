@@ -47,6 +47,9 @@ pub struct Hidden {
     /// Somebody asked to call it off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cancel: Option<Cancel>,
+    /// The attempt and the counter of the report by which an external queue began the present attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) retried: Option<(u32, u64)>,
     /// When an external queue was last heard of. Not stored: after a restart its time begins anew, as a lease's does.
     #[serde(skip)]
     pub(super) heard_at: u64,

@@ -126,14 +126,17 @@ impl Job {
         if self.repeats_the_end(claim, |state| state != State::Completed) {
             return Ok(Change::Duplicate);
         }
-        if self.document.mode == Mode::External && report.retrying && self.is_repeat(claim) {
+        let is_retry = self.document.mode == Mode::External && report.retrying;
+        if is_retry && (self.is_repeat(claim) || self.repeats_the_retry(claim)) {
+            self.hidden.heard_at = now_ms;
             return Ok(Change::Duplicate);
         }
         self.claimed(claim)?;
         self.begin_attempt(claim.attempt)?;
-        if self.document.mode == Mode::External && report.retrying {
+        if is_retry {
             let next_at = report.next_attempt_at;
             let failure = report.failure(State::Failed.as_str());
+            self.hidden.retried = claim.n.map(|n| (self.document.attempt, n));
             self.next_attempt(self.document.attempt.saturating_add(1));
             (self.document.state, self.document.reason) = (State::Retrying, Some(Reason::Failed));
             (self.document.run_at, self.document.error) = (next_at, Some(failure));
@@ -244,6 +247,17 @@ impl Job {
         is_of_the_run
             && claim.attempt.is_none_or(|attempt| attempt == self.document.attempt)
             && claim.n.zip(self.hidden.n).is_some_and(|(n, newest)| n <= newest)
+    }
+
+    /// Whether a report that an external queue tries again repeats the one that began the present attempt: it must not
+    /// begin another. Without an attempt this is known only until something of the new one is reported.
+    fn repeats_the_retry(&self, claim: Claim) -> bool {
+        self.hidden.retried.is_some_and(|(attempt, n)| {
+            let is_untouched = self.document.state == State::Retrying && self.hidden.n.is_none();
+            claim.lease.is_none()
+                && claim.n == Some(n)
+                && claim.attempt.map_or(is_untouched, |given| given == attempt)
+        })
     }
 
     /// Whether a report that ends the job repeats the one that did. While the job has not ended, no such report is a
