@@ -77,7 +77,9 @@ impl Job {
     ) -> Result<Change, JobError> {
         artifact.check()?;
         self.claimed(claim)?;
-        self.begin_attempt(claim.attempt)?;
+        if self.begin_attempt(claim.attempt)? {
+            self.run(now_ms);
+        }
         self.add(artifact)?;
         Ok(self.changed(now_ms, Change::State))
     }
@@ -180,7 +182,7 @@ impl Job {
         if state == State::Running {
             self.run(now_ms);
         } else {
-            self.document.state = state;
+            (self.document.state, self.document.reason, self.document.run_at) = (state, None, None);
         }
         Ok(self.changed(now_ms, Change::State))
     }
