@@ -155,7 +155,11 @@ impl Job {
             Retry::Auto => Some(self.backoff_ms(random)),
             Retry::After { after_ms } => Some(after_ms),
         };
-        let failure = report.failure(state.as_str());
+        let mut failure = report.failure(state.as_str());
+        if let Some(cancel) = self.hidden.cancel.as_ref().filter(|_| is_managed) {
+            // Who called it off says what that was, such as `replaced`; the worker only obeyed.
+            failure.code.clone_from(&cancel.code);
+        }
         if let Some(wait_ms) = wait_ms.filter(|_| self.document.attempt < self.document.max_attempts) {
             return Ok(self.again(now_ms, now_ms.saturating_add(wait_ms), Reason::Failed, failure));
         }
