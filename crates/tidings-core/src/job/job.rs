@@ -179,7 +179,8 @@ impl Job {
             schedule: new.schedule,
             v: 1,
         };
-        let expires_at = new.terms.queued_ms.map(|ms| run_at.unwrap_or(now_ms).saturating_add(ms));
+        let queued_ms = new.terms.queued_ms.filter(|_| new.mode == Mode::Managed);
+        let expires_at = queued_ms.map(|ms| run_at.unwrap_or(now_ms).saturating_add(ms));
         Ok(Self { document, hidden: Hidden { terms: new.terms, expires_at, ..Hidden::default() } })
     }
 
