@@ -336,11 +336,20 @@ pub struct LogLine {
     /// How much it matters.
     #[serde(default)]
     pub level: Level,
-    /// For people.
+    /// For people; cut when it is read, and by [`LogLine::new`].
+    #[serde(deserialize_with = "log_message")]
     pub message: String,
     /// When, Unix milliseconds; the server's time if left out.
     #[serde(default)]
     pub ts: Option<u64>,
+}
+
+impl LogLine {
+    /// A line of now, whose message is cut if it is too long.
+    #[must_use]
+    pub fn new(level: Level, message: impl Into<String>) -> Self {
+        Self { level, message: cut(message.into(), limits::JOB_LOG_BYTES_MAX), ts: None }
+    }
 }
 
 /// What a job says beside its progress: never coalesced.
@@ -393,6 +402,7 @@ struct LogsObject {
 struct LineObject {
     #[serde(default)]
     level: Level,
+    #[serde(deserialize_with = "log_message")]
     message: String,
     ts: Option<u64>,
     attempt: Option<u32>,
@@ -478,6 +488,10 @@ fn object<'a, T: Deserialize<'a>>(text: &'a str, field: fn(String) -> JobError) 
 
 fn refused(error: &serde_json::Error, field: fn(String) -> JobError) -> JobError {
     if error.is_data() { field(error.to_string()) } else { JobError::Json(error.to_string()) }
+}
+
+fn log_message<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    String::deserialize(from).map(|message| cut(message, limits::JOB_LOG_BYTES_MAX))
 }
 
 /// Tells a field that is `null` from one that is not there.
