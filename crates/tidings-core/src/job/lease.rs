@@ -146,6 +146,10 @@ impl Job {
     /// [`JobError::LeaseLost`].
     pub fn handle_release(&mut self, now_ms: u64, claim: Claim, delay_ms: u64) -> Result<Change, JobError> {
         self.claimed(claim)?;
+        if self.hidden.lease.is_none() {
+            // Nobody has what another queue runs.
+            return Err(JobError::LeaseLost);
+        }
         if self.hidden.cancel.is_some() {
             return Ok(self.end_cancelled(now_ms));
         }
