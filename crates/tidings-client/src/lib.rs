@@ -43,6 +43,8 @@ pub use client::{Client, UrlError};
 
 mod transport;
 
+mod call;
+
 mod subscribe;
 pub use subscribe::{From, Subscribe, SubscribeError};
 
@@ -68,3 +70,8 @@ mod batch;
 
 mod problem;
 pub use problem::{Problem, PublishError};
+
+mod upload;
+
+pub mod jobs;
+pub use tidings_core::job::{Failure, Mode, State};

@@ -8,7 +8,8 @@ use std::fmt;
 use serde::Deserialize;
 use tidings_core::PayloadError;
 
-use crate::transport::{Answer, NoAnswer};
+use crate::call::CallError;
+use crate::transport::Answer;
 
 /// Text of an answer that is repeated in an error.
 const SHOWN_CHARS_MAX: usize = 200;
@@ -99,13 +100,16 @@ impl PublishError {
     }
 }
 
-impl From<NoAnswer> for PublishError {
-    fn from(error: NoAnswer) -> Self {
-        Self::NoAnswer(error.to_string())
+impl From<CallError> for PublishError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused { problem, .. } => Self::Refused(problem),
+            CallError::NoAnswer(reason) => Self::NoAnswer(reason),
+        }
     }
 }
 
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     text.chars().take(SHOWN_CHARS_MAX).collect()
 }
 

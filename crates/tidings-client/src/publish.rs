@@ -1,33 +1,22 @@
 //! Publishing one event.
 //!
-//! Owns: what is sent, and when it is sent again. Does not know: streams, batches' result lines.
+//! Owns: what is sent, and what may be sent again. Does not know: streams, batches' result lines.
 //! Flow: in ← a `Publish` · out → ids of durable events.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{Request, StatusCode};
-use http_body_util::Full;
+use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tidings_core::Payload;
 
-use crate::backoff::{Backoff, Retry};
+use crate::call::{Call, Repeats};
 use crate::client::Client;
-use crate::problem::{Problem, PublishError};
-use crate::random;
+use crate::problem::PublishError;
 use crate::transport::Answer;
-use crate::verdict::retry_after;
-
-/// How long one attempt may take: the server itself gives up waiting after 5 s.
-const ATTEMPT: Duration = Duration::from_secs(30);
-/// Attempts at a publish that carries an idempotency key.
-const ATTEMPTS_MAX: u32 = 5;
-/// A caller waits for the answer, so `Retry-After` counts for less than on a stream.
-const FLOOR_MAX: Duration = Duration::from_secs(10);
 
 /// An event to publish.
 ///
@@ -209,47 +198,10 @@ impl Client {
         body: Bytes,
         is_repeatable: bool,
     ) -> Result<Answer, PublishError> {
-        let mut backoff = Backoff::new(Retry::default().floor_max(FLOOR_MAX));
-        loop {
-            let (error, retry_after) = match self.attempt(content_type, body.clone()).await? {
-                Attempt::Taken(answer) => return Ok(answer),
-                Attempt::Failed { error, retry_after } => (error, retry_after),
-            };
-            if !is_repeatable || backoff.attempts() + 1 >= ATTEMPTS_MAX {
-                return Err(error);
-            }
-            tokio::time::sleep(backoff.poll_wait(retry_after, random::unit())).await;
-        }
+        let repeats = if is_repeatable { Repeats::Few } else { Repeats::Never };
+        let call = Call::new(Method::POST, "/v1/publish").body(content_type, body).repeats(repeats);
+        Ok(call.send(self).await?)
     }
-
-    /// One attempt. `Err` is final; `Attempt::Failed` may pass.
-    async fn attempt(&self, content_type: &'static str, body: Bytes) -> Result<Attempt, PublishError> {
-        let request = Request::post(self.url("/v1/publish"))
-            .header(CONTENT_TYPE, content_type)
-            .header(ACCEPT, "application/json, application/x-ndjson, application/problem+json")
-            .body(Full::new(body))
-            .map_err(|error| PublishError::NoAnswer(error.to_string()))?;
-        let answer = match self.transport().exchange(request, ATTEMPT).await {
-            Ok(answer) => answer,
-            Err(error) => return Ok(Attempt::Failed { error: error.into(), retry_after: None }),
-        };
-        if answer.status.is_success() {
-            return Ok(Attempt::Taken(answer));
-        }
-        let error = PublishError::Refused(Problem::read(answer.status.as_u16(), &answer.body));
-        let passes = answer.status.is_server_error()
-            || matches!(answer.status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
-        if passes {
-            Ok(Attempt::Failed { error, retry_after: retry_after(&answer.headers) })
-        } else {
-            Err(error)
-        }
-    }
-}
-
-enum Attempt {
-    Taken(Answer),
-    Failed { error: PublishError, retry_after: Option<Duration> },
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What to subscribe to.
 //!
-//! Owns: channels, the first position, options; the request. Does not know: what comes back.
+//! Owns: channels or a job, the first position, options; the request. Does not know: what comes back.
 //! Flow: in ← options · out → a `Subscription`, and the request of each of its attempts.
 
 use bytes::Bytes;
@@ -8,6 +8,7 @@ use form_urlencoded::Serializer;
 use http::Request;
 use http::header::{ACCEPT, CACHE_CONTROL, HeaderValue};
 use http_body_util::Full;
+use tidings_core::job::JobId;
 
 use crate::backoff::Retry;
 use crate::client::Client;
@@ -61,14 +62,26 @@ impl SubscribeError {
 #[must_use]
 pub struct Subscribe {
     client: Client,
-    channels: Vec<String>,
+    source: Source,
     from: From,
     retry: Retry,
 }
 
+/// Whose stream it is.
+#[derive(Debug, Clone)]
+enum Source {
+    Channels(Vec<String>),
+    Job(JobId),
+}
+
 impl Subscribe {
     pub(crate) fn new(client: Client, channels: Vec<String>) -> Self {
-        Self { client, channels, from: From::default(), retry: Retry::default() }
+        Self { client, source: Source::Channels(channels), from: From::default(), retry: Retry::default() }
+    }
+
+    /// The stream of a job, which begins with its state and ends with it.
+    pub(crate) fn job(client: Client, id: JobId) -> Self {
+        Self { client, source: Source::Job(id), from: From::default(), retry: Retry::default() }
     }
 
     /// Where to begin ([`From::Now`]).
@@ -97,15 +110,21 @@ impl Subscribe {
     /// The request of one attempt.
     pub(crate) fn request(&self, last_id: Option<&str>) -> Result<Request<Full<Bytes>>, SubscribeError> {
         let mut query = Serializer::new(String::new());
-        for channel in &self.channels {
-            query.append_pair("channel", channel);
-        }
+        let path = match &self.source {
+            Source::Channels(channels) => {
+                for channel in channels {
+                    query.append_pair("channel", channel);
+                }
+                "/events".to_owned()
+            }
+            Source::Job(id) => format!("/v1/jobs/{id}/events"),
+        };
         match (&self.from, last_id) {
             (From::Start, None) => drop(query.append_pair("from", "start")),
             (From::LastN(count), None) => drop(query.append_pair("from", &format!("last:{count}"))),
             _ => {}
         }
-        let url = self.client.url(&format!("/events?{}", query.finish()));
+        let url = self.client.url(&format!("{path}?{}", query.finish()));
         let mut request = Request::get(url)
             .header(ACCEPT, "text/event-stream, application/problem+json")
             .header(CACHE_CONTROL, "no-store");

@@ -21,7 +21,7 @@ use crate::item::{self, Disconnect, Event, Item};
 use crate::problem::Problem;
 use crate::random;
 use crate::subscribe::{Subscribe, SubscribeError};
-use crate::transport::{NoAnswer, Transport, whole};
+use crate::transport::{NoAnswer, REFUSAL_BYTES_MAX, Transport, whole};
 use crate::verdict::{Verdict, judge};
 
 /// How long an answer's head may take. Overloaded servers pace new streams, so this is generous.
@@ -262,7 +262,7 @@ async fn attempt(transport: Transport, request: http::Request<http_body_util::Fu
         match judge(head.status, &head.headers) {
             Verdict::Open => Answer::Stream(body),
             Verdict::Done => Answer::Done,
-            Verdict::Final => Answer::Refused(match whole(body).await {
+            Verdict::Final => Answer::Refused(match whole(body, REFUSAL_BYTES_MAX).await {
                 Ok(body) => Problem::read(head.status.as_u16(), &body),
                 Err(error) => Problem::read(head.status.as_u16(), error.to_string().as_bytes()),
             }),

@@ -16,8 +16,10 @@ use hyper_util::client::legacy::Client as Http;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-/// An answer that is read whole: the largest is one result line for each of 1,000 lines of a batch.
-const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+use crate::upload::UploadBody;
+
+/// A refusal that is read whole in place of a stream.
+pub(crate) const REFUSAL_BYTES_MAX: usize = 1024 * 1024;
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Idle connections are given up before servers usually close them, so that a publish rarely meets a closing one.
@@ -42,6 +44,7 @@ pub(crate) struct Transport {
     // Apart from `requests`, because a stream ends with its connection, and must not begin on one that is closing.
     streams: Http<HttpConnector, Full<Bytes>>,
     requests: Http<HttpConnector, Full<Bytes>>,
+    uploads: Http<HttpConnector, UploadBody>,
 }
 
 impl Transport {
@@ -50,12 +53,13 @@ impl Transport {
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT));
         let streams = Http::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector.clone());
+        let uploads = Http::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector.clone());
         let requests = Http::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .build(connector);
-        Self { streams, requests }
+        Self { streams, requests, uploads }
     }
 
     /// Sends a request on a connection of its own and returns when the head of the answer is there.
@@ -63,16 +67,25 @@ impl Transport {
         self.streams.request(request).await.map_err(NoAnswer::new)
     }
 
-    /// Sends a request and reads the whole answer within `limit`.
+    /// Sends a body as it is read, and reads the whole answer. The caller bounds the time.
+    pub(crate) async fn upload(&self, request: Request<UploadBody>) -> Result<Answer, NoAnswer> {
+        let response = self.uploads.request(request).await.map_err(NoAnswer::new)?;
+        let (head, body) = response.into_parts();
+        let body = whole(body, REFUSAL_BYTES_MAX).await?;
+        Ok(Answer { status: head.status, headers: head.headers, body })
+    }
+
+    /// Sends a request and reads the whole answer, of at most `bytes_max`, within `limit`.
     pub(crate) async fn exchange(
         &self,
         request: Request<Full<Bytes>>,
         limit: Duration,
+        bytes_max: usize,
     ) -> Result<Answer, NoAnswer> {
         let exchange = async {
             let response = self.requests.request(request).await.map_err(NoAnswer::new)?;
             let (head, body) = response.into_parts();
-            let body = whole(body).await?;
+            let body = whole(body, bytes_max).await?;
             Ok(Answer { status: head.status, headers: head.headers, body })
         };
         tokio::time::timeout(limit, exchange).await.map_err(NoAnswer::new)?
@@ -80,8 +93,8 @@ impl Transport {
 }
 
 /// Reads a body of bounded size.
-pub(crate) async fn whole(body: Incoming) -> Result<Bytes, NoAnswer> {
-    Ok(Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(NoAnswer)?.to_bytes())
+pub(crate) async fn whole(body: Incoming, bytes_max: usize) -> Result<Bytes, NoAnswer> {
+    Ok(Limited::new(body, bytes_max).collect().await.map_err(NoAnswer)?.to_bytes())
 }
 
 impl NoAnswer {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// What happens on one connection.
 #[derive(Debug, Clone)]
@@ -37,6 +37,15 @@ impl Fake {
         let requests = Arc::new(Mutex::new(Vec::new()));
         let script: VecDeque<Act> = script.into_iter().collect();
         let task = tokio::spawn(serve(listener, script, requests.clone()));
+        Self { url, requests, task }
+    }
+
+    /// Listens, and answers each request as `answer` says, several at a time.
+    pub(crate) async fn answering(answer: impl FnMut(&str) -> Act + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let task = tokio::spawn(serve_all(listener, Arc::new(Mutex::new(answer)), requests.clone()));
         Self { url, requests, task }
     }
 
@@ -73,6 +82,33 @@ pub(crate) fn answer(status: &str, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len())
 }
 
+async fn serve_all(
+    listener: TcpListener,
+    answer: Arc<Mutex<impl FnMut(&str) -> Act + Send + 'static>>,
+    requests: Arc<Mutex<Vec<String>>>,
+) {
+    let mut connections = JoinSet::new();
+    while let Ok((mut socket, _)) = listener.accept().await {
+        let (answer, requests) = (Arc::clone(&answer), Arc::clone(&requests));
+        connections.spawn(async move {
+            let Some(request) = read_request(&mut socket).await else { return };
+            let act = {
+                // One lock, so that the list has the order in which requests were answered.
+                let mut answer = answer.lock().unwrap();
+                requests.lock().unwrap().push(request.clone());
+                answer(&request)
+            };
+            if let Act::Send(bytes) | Act::Hold(bytes) = &act {
+                socket.write_all(bytes.as_bytes()).await.ok();
+            }
+            match act {
+                Act::Hold(_) => std::future::pending().await,
+                Act::Send(_) | Act::Drop => drop(socket.shutdown().await),
+            }
+        });
+    }
+}
+
 async fn serve(listener: TcpListener, mut script: VecDeque<Act>, requests: Arc<Mutex<Vec<String>>>) {
     let mut held = Vec::new();
     while let Ok((mut socket, _)) = listener.accept().await {
@@ -103,6 +139,12 @@ async fn read_request(socket: &mut TcpStream) -> Option<String> {
         read.extend_from_slice(&chunk[..n]);
         let text = String::from_utf8_lossy(&read).into_owned();
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        if head.contains("transfer-encoding: chunked") {
+            if body.ends_with("0\r\n\r\n") {
+                return Some(text);
+            }
+            continue;
+        }
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
         if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
             return Some(text);

@@ -9,5 +9,6 @@
 )]
 
 mod fake;
+mod jobs;
 mod publish;
 mod subscribe;
