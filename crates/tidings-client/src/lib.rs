@@ -75,3 +75,5 @@ mod upload;
 
 pub mod jobs;
 pub use tidings_core::job::{Failure, Mode, State};
+
+pub mod worker;

@@ -12,3 +12,4 @@ mod fake;
 mod jobs;
 mod publish;
 mod subscribe;
+mod worker;
