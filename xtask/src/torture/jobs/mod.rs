@@ -179,10 +179,12 @@ fn torture(binary: &Path, size: &Size) -> Result<(checker::Report, String)> {
     let wrong = said(&place.log, &["panicked at", "ERROR"]);
     report.invalid.extend(wrong.into_iter().map(|line| format!("the server said: {line}")));
     if !report.passed() {
-        // The folder goes, so what the server said stays where the next run finds it.
-        let kept = workspace().join("target/torture-failed.log");
-        std::fs::copy(&place.log, &kept)?;
-        println!("what the server said: {}", kept.display());
+        let kept = workspace().join("target/torture-jobs-failed");
+        if kept.exists() {
+            std::fs::remove_dir_all(&kept)?;
+        }
+        std::fs::rename(folder.path(), &kept)?;
+        println!("log, data and journals: {}", kept.display());
     }
     let counts = run.counts.take();
     let summary: Vec<String> = counts.iter().map(|(what, count)| format!("{count} {what}")).collect();

@@ -19,6 +19,7 @@ pub(super) fn check(trace: &Trace, stream: &Stream, leases: &[&Lease], report: &
         runs: Vec::new(),
         owners: HashMap::new(),
         last: Document::default(),
+        ending: None,
         report,
     };
     for event in &stream.events {
@@ -60,18 +61,24 @@ struct Walk<'a> {
     /// The run of each lease that wrote something.
     owners: HashMap<&'a str, usize>,
     last: Document,
+    /// The document has ended, and the event that ends the stream is next: whether the job ran until then.
+    ending: Option<bool>,
     report: &'a mut Report,
 }
 
 impl<'a> Walk<'a> {
     fn event(&mut self, event: &'a Event) {
         let job = self.job;
+        let was_running = self.ending.unwrap_or(self.last.state == "running");
         match &event.kind {
+            EventKind::Progress(_) | EventKind::Log { .. } if self.ending.is_some() => {
+                self.report.add(Kind::AfterEnd, || format!("{job}: {event:?}"));
+            }
             EventKind::Progress(document) => self.document(document),
-            EventKind::Log { mark } => self.written(mark, self.last.state == "running"),
+            EventKind::Log { mark } => self.written(mark, was_running),
             EventKind::Complete { document, mark } => {
-                let was_running = self.last.state == "running";
                 self.report.count("completed");
+                self.agrees("completed");
                 match mark {
                     Some(mark) => self.written(mark, was_running),
                     None => self.report.add(Kind::Phantom, || format!("{job}: {event:?}")),
@@ -91,8 +98,9 @@ impl<'a> Walk<'a> {
                     "expired" => self.report.count("expired"),
                     _ => self.report.add(Kind::Order, || format!("{job}: {event:?}")),
                 }
+                self.agrees(state);
                 if self.trace.writes.contains_key(mark) {
-                    self.written(mark, self.last.state == "running");
+                    self.written(mark, was_running);
                 }
                 self.attempt(*attempt);
             }
@@ -130,12 +138,24 @@ impl<'a> Walk<'a> {
         if is_new_error && self.trace.writes.contains_key(&document.error_mark) {
             self.written(&document.error_mark, was_running);
         }
+        if matches!(document.state.as_str(), "completed" | "failed" | "cancelled" | "expired") {
+            self.ending = Some(was_running);
+        }
         self.last = document.clone();
+    }
+
+    /// The event that ends the stream says what the last document says.
+    fn agrees(&mut self, state: &str) {
+        let (job, last) = (self.job, self.last.state.as_str());
+        if self.ending.is_some() && last != state {
+            self.report.add(Kind::Order, || format!("{job}: {last}, and ended as {state}"));
+        }
     }
 
     fn numbers(&mut self, document: &Document) {
         let (job, last) = (self.job, &self.last);
-        if document.v <= last.v && last.v > 0 {
+        // The end is one change, and stands in two events.
+        if document.v <= last.v && last.v > 0 && self.ending.is_none() {
             let last = last.v;
             self.report.add(Kind::Order, || format!("{job}: version {} behind {last}", document.v));
         }

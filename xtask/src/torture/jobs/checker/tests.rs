@@ -44,7 +44,7 @@ fn enter(trace: &mut Trace, write: Try) {
 
 /// A first lease that wrote and fell silent, and a second one that completed.
 fn good() -> Trace {
-    let done = Document { state: "completed".into(), ..document(9, "completed", 2) };
+    let done = document(9, "completed", 2);
     let kinds = vec![
         progress(document(1, "queued", 1)),
         progress(document(2, "running", 1)),
@@ -54,6 +54,7 @@ fn good() -> Trace {
         progress(Document { data_mark: "a1".into(), ..document(6, "running", 2) }),
         wrote(7, 2, "b1"),
         EventKind::Log { mark: "b2".into() },
+        progress(Document { data_mark: "b1".into(), ..document(9, "completed", 2) }),
         EventKind::Complete { document: done, mark: Some("b3".into()) },
     ];
     let events = (100..).zip(kinds).map(|(seq, kind)| Event { seq, kind }).collect();
@@ -122,7 +123,8 @@ fn a_job_that_nobody_made_or_that_was_refused_is_found() {
                     (document.data_mark, document.error_mark) = (String::new(), String::new());
                 }
             }
-            stream.events.retain(|event| matches!(event.kind, EventKind::Progress(_)));
+            let waits = |kind: &EventKind| matches!(kind, EventKind::Progress(d) if d.state != "completed");
+            stream.events.retain(|event| waits(&event.kind));
             stream.events.push(error("cancelled", "", 2));
             t.streams.push(stream);
         }),
@@ -161,9 +163,16 @@ fn no_end_two_ends_and_more_behind_the_end_are_found() {
         }),
         [Kind::NoEnd]
     );
-    assert_eq!(found(|t| events(t).push(error("cancelled", "", 2))), [Kind::TwoEnds]);
+    assert_eq!(found(|t| events(t).push(error("cancelled", "", 2))), [Kind::TwoEnds, Kind::Order]);
     let behind = Event { seq: 901, kind: progress(document(10, "running", 2)) };
     assert_eq!(found(|t| events(t).push(behind)), [Kind::AfterEnd]);
+    let late = found(|t| {
+        let at = events(t).len() - 1;
+        let log = events(t).remove(7);
+        events(t).insert(at - 1, log);
+    });
+    assert_eq!(late, [Kind::AfterEnd]);
+    assert_eq!(found(|t| *at(t, 8) = progress(document(9, "failed", 2))), [Kind::Order]);
 }
 
 #[test]
@@ -237,7 +246,10 @@ fn writes_that_are_lost_twice_or_there_though_refused_are_found() {
     };
     let kinds = found(refuse);
     assert!(kinds.contains(&Kind::RefusedWrite), "{kinds:?}");
-    let other = |t: &mut Trace| *at(t, 8) = error("failed", "", 2).kind;
+    let other = |t: &mut Trace| {
+        *at(t, 8) = progress(document(9, "failed", 2));
+        *at(t, 9) = error("failed", "", 2).kind;
+    };
     assert_eq!(found(other), [Kind::LostWrite]);
     let unknown = Event { seq: 104, kind: EventKind::Log { mark: "nobody's".into() } };
     assert_eq!(found(|t| events(t).insert(4, unknown)), [Kind::Phantom]);
