@@ -125,6 +125,8 @@ pub const WORKER_SEEN_MS: u64 = 120_000;
 pub const WORKERS_MAX: usize = 10_000;
 /// Channels that get a job's events along with its own.
 pub const JOB_PUBLISH_TO_MAX: usize = 8;
+/// Files that are being stored at once: each holds a descriptor and its piece of memory.
+pub const UPLOADS_MAX: usize = 64;
 /// The size of a stored file, in bytes.
 pub const ARTIFACT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Milliseconds between two stored progress events of a job: 10 a second are more than an eye needs.

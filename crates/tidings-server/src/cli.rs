@@ -113,7 +113,7 @@ pub(crate) struct ServeFlags {
     pub(crate) log_filter: String,
 }
 
-/// What the log keeps.
+/// What is kept, and how much of the disk it may take.
 #[derive(Debug, Args)]
 pub(crate) struct LogFlags {
     /// Newest events kept of each channel
@@ -131,7 +131,13 @@ pub(crate) struct LogFlags {
     /// MiB in one segment of the log
     #[arg(long, env = "TIDINGS_SEGMENT_MIB", default_value_t = 64, value_name = "MIB")]
     pub(crate) segment_mib: u64,
-    /// MiB of free disk space below which publishes are refused
+    /// MiB that one file of a job may have, up to 1024
+    #[arg(long, env = "TIDINGS_ARTIFACT_MIB", default_value_t = 1_024, value_name = "MIB")]
+    pub(crate) artifact_mib: u64,
+    /// MiB that the files of all jobs may have together
+    #[arg(long, env = "TIDINGS_ARTIFACTS_MIB", default_value_t = 10_240, value_name = "MIB")]
+    pub(crate) artifacts_mib: u64,
+    /// MiB of free disk space below which publishes and files are refused
     #[arg(long, env = "TIDINGS_DISK_RESERVE_MIB", default_value_t = 512, value_name = "MIB")]
     pub(crate) disk_reserve_mib: u64,
 }

@@ -43,6 +43,8 @@ pub(crate) fn settings(flags: &ServeFlags, streams_allowed: usize) -> Result<Set
         .retention(retention)
         .segment_bytes(mib(flags.log.segment_mib))
         .disk_reserve_bytes(mib(flags.log.disk_reserve_mib))
+        .artifact_bytes_max(mib(flags.log.artifact_mib))
+        .artifacts_bytes_max(mib(flags.log.artifacts_mib))
         .keepalive(Duration::from_secs(flags.keepalive_s.max(1)))
         .stall(Duration::from_secs(flags.stall_s.max(1)))
         .drain(Duration::from_secs(flags.drain_s))

@@ -109,7 +109,13 @@ impl Hub {
         })?;
         threads.push(writer_thread);
         let closing = Arc::new((Mutex::new(false), std::sync::Condvar::new()));
-        let artifacts = Arc::new(crate::jobs::Artifacts::beside(settings.data.as_deref()));
+        let bounds = crate::jobs::Bounds {
+            file_bytes: settings.artifact_bytes_max.min(tidings_core::limits::ARTIFACT_BYTES_MAX),
+            total_bytes: settings.artifacts_bytes_max,
+            reserve_bytes: settings.disk_reserve_bytes,
+        };
+        let artifacts = Arc::new(crate::jobs::Artifacts::beside(settings.data.as_deref(), bounds));
+        threads.push(count_files(Arc::clone(&artifacts), Arc::clone(&closing))?);
         threads.push(maintain(Arc::clone(&log), Arc::clone(&artifacts), Arc::clone(&closing))?);
         let registry =
             Registry::new(settings.streams_max, settings.streams_per_address, Arc::clone(&metrics));
@@ -316,6 +322,17 @@ fn published(outcome: Outcome, epochs: &Epochs) -> Result<Published, PublishErro
         }
         Outcome::Refused(refusal) => Err(refusal.into()),
     }
+}
+
+/// Finds out beside everything else what the files of earlier runs take: there may be a million of them.
+fn count_files(
+    artifacts: Arc<crate::jobs::Artifacts>,
+    closing: Arc<(Mutex<bool>, std::sync::Condvar)>,
+) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("tidings-files".into()).spawn(move || {
+        // Maintenance holds the flag while it works; then it is not being closed yet.
+        artifacts.count(|| closing.0.try_lock().is_ok_and(|closing| *closing));
+    })
 }
 
 fn maintain(

@@ -37,6 +37,7 @@ pub(crate) struct Metrics {
     commits: Counter,
     fsync_seconds: Counter<f64, std::sync::atomic::AtomicU64>,
     damaged: Gauge,
+    artifacts_bytes: Gauge,
     registry: std::sync::Mutex<Registry>,
 }
 
@@ -73,6 +74,11 @@ impl Metrics {
                 metric
             },
             damaged: gauge(r, "log_damaged", "Damaged places met in the log"),
+            artifacts_bytes: gauge(
+                r,
+                "artifacts_bytes",
+                "Bytes of the files of jobs, those on their way included",
+            ),
             registry: std::sync::Mutex::new(registry),
         }
     }
@@ -83,11 +89,12 @@ impl Metrics {
     }
 
     /// The text of `/metrics`, in the OpenMetrics format.
-    pub(crate) fn text(&self, stats: &Stats) -> String {
+    pub(crate) fn text(&self, stats: &Stats, artifacts_bytes: u64) -> String {
         let int = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         self.log_bytes.set(int(stats.log_bytes));
         self.channels.set(int(stats.channels));
         self.keys.set(int(stats.keys));
+        self.artifacts_bytes.set(int(artifacts_bytes));
         self.damaged.set(i64::try_from(stats.damaged.len()).unwrap_or(i64::MAX));
         self.commits.inc_by(stats.commits.saturating_sub(self.commits.get()));
         self.fsync_seconds.inc_by((stats.fsync_seconds - self.fsync_seconds.get()).max(0.0));

@@ -6,6 +6,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tidings_core::limits;
+
 use crate::jobs::JobRoute;
 use crate::log::Retention;
 
@@ -24,8 +26,12 @@ pub struct Settings {
     pub retention: Retention,
     /// Bytes per log segment. Default 64 MiB.
     pub segment_bytes: u64,
-    /// Free disk space below which publishes are refused with 507. Default 512 MiB.
+    /// Free disk space below which publishes and files are refused with 507. Default 512 MiB.
     pub disk_reserve_bytes: u64,
+    /// Bytes that one file of a job may have. Default, and the most that is possible, 1 GiB.
+    pub artifact_bytes_max: u64,
+    /// Bytes that the files of all jobs may have together. Default 10 GiB.
+    pub artifacts_bytes_max: u64,
     /// Delivery threads. Default: one for each core.
     pub shards: Option<usize>,
     /// Streams at once. Default: what the open-file limit allows.
@@ -61,6 +67,8 @@ impl Default for Settings {
             retention: Retention::default(),
             segment_bytes: 64 << 20,
             disk_reserve_bytes: 512 << 20,
+            artifact_bytes_max: limits::ARTIFACT_BYTES_MAX,
+            artifacts_bytes_max: 10 << 30,
             shards: None,
             streams_max: 100_000,
             streams_per_address: 100,
@@ -109,6 +117,10 @@ impl Settings {
         segment_bytes: u64 = segment_bytes;
         /// Free disk space below which publishes are refused.
         disk_reserve_bytes: u64 = disk_reserve_bytes;
+        /// Bytes that one file of a job may have.
+        artifact_bytes_max: u64 = artifact_bytes_max.min(limits::ARTIFACT_BYTES_MAX);
+        /// Bytes that the files of all jobs may have together.
+        artifacts_bytes_max: u64 = artifacts_bytes_max;
         /// Delivery threads.
         shards: usize = Some(shards.max(1));
         /// Streams at once.

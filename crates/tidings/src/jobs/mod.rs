@@ -47,7 +47,7 @@ use tidings_core::job::{JobId, JobType, QueueName};
 use tokio::sync::{Notify, Semaphore};
 
 pub use artifact::ArtifactError;
-pub(crate) use artifact::{Artifacts, Stored};
+pub(crate) use artifact::{Artifacts, Bounds, Stored};
 pub(crate) use control::Upsert;
 pub use error::JobsError;
 pub use handler::JobContext;
