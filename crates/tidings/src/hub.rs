@@ -272,6 +272,7 @@ impl Hub {
     /// come back.
     pub fn drain(&self) {
         if !self.0.draining.swap(true, Ordering::AcqRel) {
+            self.0.jobs.draining.cancel();
             self.0.shards.drain(self.0.settings.drain);
         }
     }

@@ -12,6 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use tidings_core::job::State;
 
+use crate::jobs::JobFigures;
 use crate::log::Stats;
 
 /// Counters of a hub.
@@ -31,6 +32,8 @@ pub(crate) struct Metrics {
     pub(crate) jobs_made: Counter,
     pub(crate) leases: Counter,
     jobs_ended: Family<[(&'static str, &'static str); 1], Counter>,
+    jobs: Family<[(&'static str, &'static str); 1], Gauge>,
+    lease_requests_waiting: Gauge,
     log_bytes: Gauge,
     channels: Gauge,
     keys: Gauge,
@@ -64,6 +67,12 @@ impl Metrics {
                 r.register("jobs_ended", "Jobs that ended, by how", metric.clone());
                 metric
             },
+            jobs: {
+                let metric = Family::default();
+                r.register("jobs", "Managed jobs that have not ended, by state", metric.clone());
+                metric
+            },
+            lease_requests_waiting: gauge(r, "lease_requests_waiting", "Workers that wait for a job"),
             log_bytes: gauge(r, "log_bytes", "Bytes of the log on its medium"),
             channels: gauge(r, "channels", "Channels that the log has a record of"),
             keys: gauge(r, "idempotency_keys", "Idempotency keys remembered"),
@@ -89,7 +98,17 @@ impl Metrics {
     }
 
     /// The text of `/metrics`, in the OpenMetrics format.
-    pub(crate) fn text(&self, stats: &Stats, artifacts_bytes: u64) -> String {
+    pub(crate) fn text(&self, stats: &Stats, artifacts_bytes: u64, jobs: &JobFigures) -> String {
+        let set = |state: State, count| {
+            self.jobs
+                .get_or_create(&[("state", state.as_str())])
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        };
+        set(State::Scheduled, jobs.counts.scheduled);
+        set(State::Queued, jobs.counts.queued);
+        set(State::Retrying, jobs.counts.retrying);
+        set(State::Running, jobs.counts.running);
+        self.lease_requests_waiting.set(i64::try_from(jobs.lease_requests_waiting).unwrap_or(i64::MAX));
         let int = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         self.log_bytes.set(int(stats.log_bytes));
         self.channels.set(int(stats.channels));

@@ -27,6 +27,7 @@ pub(super) async fn readyz(State(hub): State<Hub>) -> Response {
 
 pub(super) async fn metrics(State(hub): State<Hub>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], hub.0.metrics.text(&hub.stats(), hub.0.jobs.artifacts.used_bytes()))
-        .into_response()
+    let figures = hub.jobs().figures();
+    let text = hub.0.metrics.text(&hub.stats(), hub.0.jobs.artifacts.used_bytes(), &figures);
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }

@@ -47,7 +47,11 @@ impl Jobs {
             let is_live = !entry.turn().await.job.document().state.is_finished();
             if is_live {
                 // Whether it ended or the time passed, the answer is what is.
-                tokio::time::timeout(wait, ended).await.unwrap_or_default();
+                tokio::select! {
+                    () = ended => {}
+                    () = tokio::time::sleep(wait) => {}
+                    () = self.hub.0.jobs.draining.cancelled() => {}
+                }
             }
         }
         self.document(id).await
@@ -84,7 +88,11 @@ impl Jobs {
         let mut arrived = std::pin::pin!(arrived);
         arrived.as_mut().enable();
         if self.hub.0.jobs.live(id).is_none() {
-            tokio::time::timeout(wait, arrived).await.unwrap_or_default();
+            tokio::select! {
+                () = arrived => {}
+                () = tokio::time::sleep(wait) => {}
+                () = self.hub.0.jobs.draining.cancelled() => {}
+            }
         }
     }
 

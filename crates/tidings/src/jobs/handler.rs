@@ -258,8 +258,12 @@ async fn run_handlers(hub: Weak<Inner>) {
 /// Waits for a job of a registered type without keeping the hub alive.
 async fn next_job(hub: &Weak<Inner>) -> Option<JobId> {
     loop {
-        let (waiting, changed) = {
+        let (waiting, changed, draining) = {
             let inner = hub.upgrade()?;
+            let draining = inner.jobs.draining.clone();
+            if draining.is_cancelled() {
+                return None;
+            }
             let changed = Arc::clone(&inner.jobs.handlers_changed);
             let types: Vec<JobType> = {
                 let handlers = inner.jobs.handlers.read().unwrap_or_else(PoisonError::into_inner);
@@ -270,7 +274,7 @@ async fn next_job(hub: &Weak<Inner>) -> Option<JobId> {
                 Next::Wait(turn) => Some(turn),
                 Next::Crowded => None,
             };
-            (waiting, changed)
+            (waiting, changed, draining)
         };
         let Some(waiting) = waiting else {
             tokio::time::sleep(RETRY).await;
@@ -284,6 +288,7 @@ async fn next_job(hub: &Weak<Inner>) -> Option<JobId> {
             }
             // Another type may be run from now on; or the hub may be gone.
             () = changed.notified() => {}
+            () = draining.cancelled() => return None,
             () = tokio::time::sleep(IDLE) => {}
         }
     }

@@ -84,6 +84,13 @@ impl Counts {
     }
 }
 
+/// Figures of all queues.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct JobFigures {
+    pub(crate) counts: Counts,
+    pub(crate) lease_requests_waiting: usize,
+}
+
 #[derive(Debug, Default)]
 struct Inner {
     lanes: HashMap<QueueName, HashMap<JobType, Waiting>>,
@@ -212,6 +219,20 @@ impl Index {
 
     pub(super) fn counts(&self) -> Vec<(QueueName, Counts)> {
         self.lock().counts.iter().map(|(queue, counts)| (queue.clone(), *counts)).collect()
+    }
+
+    /// What operators see of all queues.
+    pub(super) fn figures(&self) -> JobFigures {
+        let inner = self.lock();
+        let mut counts = Counts::default();
+        for queue in inner.counts.values() {
+            counts.scheduled += queue.scheduled;
+            counts.queued += queue.queued;
+            counts.retrying += queue.retrying;
+            counts.running += queue.running;
+        }
+        let lease_requests_waiting = inner.waiters.iter().filter(|waiter| !waiter.hand.is_closed()).count();
+        JobFigures { counts, lease_requests_waiting }
     }
 
     /// How many jobs a worker runs.

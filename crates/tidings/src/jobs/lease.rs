@@ -149,6 +149,7 @@ impl Jobs {
             picked = turn => picked.ok()?.keep().map(|entry| entry.id.clone()),
             () = tokio::time::sleep_until(until) => None,
             () = stopped => None,
+            () = self.hub.0.jobs.draining.cancelled() => None,
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 
 use tidings_core::job::{Document, JobId, State};
 
-use super::index::Counts;
+use super::index::{Counts, JobFigures};
 use super::record;
 use super::workers::{Worker, WorkerState};
 use super::{Jobs, JobsError};
@@ -152,6 +152,11 @@ impl Jobs {
     pub(crate) fn queues(&self) -> Vec<(String, Counts)> {
         let counts = self.hub.0.jobs.index.counts();
         counts.into_iter().map(|(queue, counts)| (queue.to_string(), counts)).collect()
+    }
+
+    /// What operators see of all queues.
+    pub(crate) fn figures(&self) -> JobFigures {
+        self.hub.0.jobs.index.figures()
     }
 
     /// Workers that were heard of lately.

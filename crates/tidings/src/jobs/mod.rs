@@ -45,6 +45,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tidings_core::Seq;
 use tidings_core::job::{JobId, JobType, QueueName};
 use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 pub use artifact::ArtifactError;
 pub(crate) use artifact::{Artifacts, Bounds, Stored};
@@ -52,6 +53,7 @@ pub(crate) use control::Upsert;
 pub use error::JobsError;
 pub use handler::JobContext;
 use handler::{Handler, Running};
+pub(crate) use index::JobFigures;
 use index::{Index, Lane};
 pub(crate) use lease::{Leased, Wanted};
 pub(crate) use list::{Cursor, Filter};
@@ -106,6 +108,8 @@ pub(crate) struct State {
     slots: Arc<Semaphore>,
     /// The clockwork runs.
     started: AtomicBool,
+    /// The server is about to stop: nobody waits any longer, and no handler begins.
+    pub(crate) draining: CancellationToken,
     pub(crate) artifacts: Arc<Artifacts>,
 }
 
@@ -174,6 +178,7 @@ impl State {
             handlers_changed: Arc::default(),
             slots: handler::slots(),
             started: AtomicBool::new(false),
+            draining: CancellationToken::new(),
             artifacts,
         }
     }

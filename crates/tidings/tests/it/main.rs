@@ -42,6 +42,10 @@ mod shapes;
 
 mod jobs;
 
+mod queue;
+
+mod reports;
+
 mod artifacts;
 
 mod publish;

@@ -145,6 +145,23 @@ impl Server {
         Stream::open(self.addr, query, Some(last_event_id)).await
     }
 
+    /// Returns when so many lease requests wait for a job.
+    pub async fn until_jobs_wait(&self, count: usize) {
+        self.until_metric("tidings_lease_requests_waiting", count as f64).await;
+    }
+
+    /// Returns when so many ended jobs are listed.
+    pub async fn until_ended_listed(&self, count: usize) {
+        for _ in 0..400 {
+            let page = self.get("/v1/jobs?state=completed").await.json();
+            if page["jobs"].as_array().is_some_and(|jobs| jobs.len() >= count) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("ended jobs are not listed");
+    }
+
     /// A figure of `/metrics`.
     pub async fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics").await.text();
