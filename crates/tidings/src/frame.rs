@@ -162,7 +162,7 @@ mod tests {
             key: None,
             time_ms: 5,
             expires_at_ms: None,
-            flags: Flags { is_final: false, is_text: !payload.is_json(), is_pinned: false },
+            flags: Flags { is_text: !payload.is_json(), ..Flags::default() },
         }
     }
 

@@ -52,7 +52,9 @@ pub struct Flags {
     pub is_final: bool,
     /// Its data is text rather than JSON.
     pub is_text: bool,
-    /// STUB
+    /// The newest pinned event of a channel that is not finished stays readable, whatever retention does to the events
+    /// before and behind it, until a newer pinned one is appended, the channel is finished, or [`Log::delete`]. Nor is
+    /// its channel's record forgotten: whoever pins has to bound how many channels that makes.
     pub is_pinned: bool,
 }
 
@@ -221,20 +223,22 @@ pub enum ReadOutcome {
 /// What is retained of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// The oldest event that can still be read, if any.
+    /// The oldest event above the floor that can still be read, if any.
     pub first: Option<Seq>,
     /// The newest event ever appended.
     pub head: Seq,
-    /// Everything up to here may be gone; `Seq::ZERO` if nothing is. A final event stays readable below it.
+    /// Everything up to here may be gone; `Seq::ZERO` if nothing is. Final events never are, and a pinned event stays
+    /// readable below it.
     pub floor: Seq,
     /// The final event, if the channel is finished.
     pub finished: Option<Seq>,
-    /// Retained events.
+    /// The newest pinned event, if the channel is not finished. It may stand below the floor, with events behind it that
+    /// are gone; then only a read that ends with it finds it.
+    pub pinned: Option<Seq>,
+    /// Retained events above the floor.
     pub events: u64,
     /// Set when the floor was moved by [`Log::delete`] rather than by retention: the position of the deletion.
     pub deleted: Option<Seq>,
-    /// STUB
-    pub pinned: Option<Seq>,
 }
 
 /// A piece of the whole log, for those who follow all of it.
@@ -432,6 +436,9 @@ pub trait Log: Send + Sync + fmt::Debug + 'static {
 
     /// Reads what several channels hold behind a position, merged by sequence.
     ///
+    /// A position below its channel's floor is [`ReadOutcome::Truncated`], but for a read that begins behind the event
+    /// before the pinned one and does not go beyond that: nothing that it is about is gone.
+    ///
     /// # Errors
     /// [`LogError`] when the medium fails; damage that can be stepped over is [`ReadOutcome::Corrupt`].
     fn read(&self, wanted: &[Want<'_>], limit: ReadLimit) -> Result<ReadOutcome, LogError>;
@@ -442,12 +449,12 @@ pub trait Log: Send + Sync + fmt::Debug + 'static {
     /// Every channel that the log has a record of and whose name starts with `prefix`.
     fn channels(&self, prefix: &str) -> Vec<(ChannelName, Window)>;
 
-    /// STUB
+    /// As [`Log::channels`], without those that are finished.
     fn unfinished(&self, prefix: &str) -> Vec<(ChannelName, Window)> {
         self.channels(prefix).into_iter().filter(|(_, w)| w.finished.is_none()).collect()
     }
 
-    /// STUB
+    /// At most `max` of [`Log::channels`], in order of their names, from behind one of them on.
     fn channels_page(
         &self,
         prefix: &str,
@@ -482,7 +489,8 @@ pub trait Log: Send + Sync + fmt::Debug + 'static {
     fn feed(&self, after: Seq, limit: ReadLimit) -> Result<Feed, LogError>;
 
     /// Deletes what a channel holds now: its floor becomes its head, durably, before this returns. A finished channel
-    /// stays finished but loses its final event's data from `read`. `None` if there is no such channel.
+    /// stays finished but loses its final event's data from `read`; a pinned event is gone. `None` if there is no such
+    /// channel.
     ///
     /// # Errors
     /// [`LogError`].

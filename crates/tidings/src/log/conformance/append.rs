@@ -161,10 +161,10 @@ pub fn everything_that_was_appended_is_read_back_unchanged(new: New<'_>) {
         Append { expires_at_ms: Some(START_MS + 1), time_ms: u64::MAX / 4, ..event("~!#$%&'()+-./", "x") },
         Append {
             expires_at_ms: Some(0),
-            flags: Flags { is_final: false, is_text: true, is_pinned: false },
+            flags: Flags { is_text: true, ..Flags::default() },
             ..event("b", "x")
         },
-        Append { flags: Flags { is_final: true, is_text: true, is_pinned: false }, ..event("b", "x") },
+        Append { flags: Flags { is_final: true, is_text: true, is_pinned: true }, ..event("b", "x") },
     ];
     let places = appended(bench.group(plain(all.clone())));
     let read = records(bench.read_all(&[("~!#$%&'()+-./", Seq::ZERO), ("b", Seq::ZERO), ("a", Seq::ZERO)]));

@@ -138,7 +138,11 @@ pub(super) fn event_at(name: &str, body: &str, time_ms: u64) -> Append {
 }
 
 pub(super) fn final_event(name: &str, body: &str) -> Append {
-    Append { flags: Flags { is_final: true, is_text: false, is_pinned: false }, ..event(name, body) }
+    Append { flags: Flags { is_final: true, ..Flags::default() }, ..event(name, body) }
+}
+
+pub(super) fn pinned_event(name: &str, body: &str) -> Append {
+    Append { flags: Flags { is_pinned: true, ..Flags::default() }, ..event(name, body) }
 }
 
 pub(super) fn expecting(name: &str, body: &str, prev: Seq) -> Append {

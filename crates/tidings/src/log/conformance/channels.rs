@@ -34,9 +34,9 @@ pub fn a_window_tells_first_head_and_count(new: New<'_>) {
         head,
         floor: Seq::ZERO,
         finished: None,
+        pinned: None,
         events: 2,
         deleted: None,
-        pinned: None,
     };
     assert_eq!(bench.of("a"), Some(expected));
 }
@@ -105,9 +105,9 @@ pub fn a_deletion_moves_the_floor_to_the_head(new: New<'_>) {
         head,
         floor: head,
         finished: None,
+        pinned: None,
         events: 0,
         deleted: Some(head),
-        pinned: None,
     };
     assert_eq!(bench.delete(&channel("a")).unwrap(), Some(expected));
     assert_eq!(bench.of("a"), Some(expected));
@@ -130,9 +130,9 @@ pub fn a_deleted_channel_goes_on_where_it_stood(new: New<'_>) {
         head: next.seq,
         floor: head,
         finished: None,
+        pinned: None,
         events: 1,
         deleted: Some(head),
-        pinned: None,
     };
     assert_eq!((next.prev, bench.of("a")), (head, Some(expected)));
     assert_eq!(bodies(&records(bench.read_all(&[("a", head)]))), ["3"]);

@@ -39,6 +39,7 @@ pub mod concurrent;
 pub mod feed;
 pub mod keys;
 pub mod model;
+pub mod pinned;
 pub mod read;
 pub mod restart;
 pub mod retention;
@@ -126,7 +127,7 @@ pub type New<'a> = &'a dyn Fn(Setup) -> Box<dyn Store>;
 macro_rules! __log_conformance {
     ($name:ident, $new:expr) => {
         $crate::__log_conformance! {
-            $name, $new, [append keys read channels retention feed restart concurrent model]
+            $name, $new, [append keys read channels retention pinned feed restart concurrent model]
         }
     };
     ($name:ident, $new:expr, [$($area:ident)*]) => {
@@ -215,6 +216,17 @@ macro_rules! __log_conformance {
             retention_forgets_no_channel_that_is_in_use
         ] }
     };
+    (@pinned [$new:expr]) => {
+        $crate::__log_conformance! { @tests [$new] pinned [
+            a_window_names_the_newest_pinned_event
+            a_pinned_event_stays_below_the_floor_of_its_channel
+            a_pinned_event_outlives_its_age_and_the_log
+            a_pinned_event_that_was_replaced_is_an_event_like_any_other
+            a_deletion_takes_the_pinned_event
+            a_channel_with_a_pinned_event_is_not_forgotten
+            a_pinned_event_survives_a_restart
+        ] }
+    };
     (@feed [$new:expr]) => {
         $crate::__log_conformance! { @tests [$new] feed [
             the_feed_is_the_whole_log_in_order
@@ -292,6 +304,7 @@ mod tests {
             include_str!("feed.rs"),
             include_str!("keys.rs"),
             include_str!("model.rs"),
+            include_str!("pinned.rs"),
             include_str!("read.rs"),
             include_str!("restart.rs"),
             include_str!("retention.rs"),

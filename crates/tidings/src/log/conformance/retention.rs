@@ -189,7 +189,7 @@ pub fn sequences_survive_total_trimming(new: New<'_>) {
     bench.maintain(START_MS + 3 * HOUR_MS).unwrap();
     let window = bench.of("a").unwrap();
     let expected =
-        Window { first: None, head, floor: head, finished: None, events: 0, deleted: None, pinned: None };
+        Window { first: None, head, floor: head, finished: None, pinned: None, events: 0, deleted: None };
     assert_eq!((window, bench.head()), (expected, head));
     assert_eq!(events(bench.read_all(&[("a", head)])), (vec![], head));
     assert_eq!(truncated(bench.read_all(&[("a", Seq::ZERO)])), [(0, head)]);

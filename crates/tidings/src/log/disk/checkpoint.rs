@@ -17,7 +17,7 @@ use super::format::{self, BadStart, FileKind, Take, len32, len64, to_usize};
 use super::io::{Disk, is_full, read_file, replace_file};
 use super::retain::Maintenance;
 use super::segment::Index;
-use super::state::{Channel, Step, Steps};
+use super::state::{Channel, Pin, Step, Steps};
 use super::times;
 use crate::log::{Idempotency, LogError};
 
@@ -237,7 +237,8 @@ fn put_channel(out: &mut Vec<u8>, channel: &Channel) {
     out.push(
         u8::from(*is_finished)
             | u8::from(deleted.is_some()) << 1
-            | u8::from(channel.idle_since_ms.is_some()) << 2,
+            | u8::from(channel.idle_since_ms.is_some()) << 2
+            | u8::from(channel.pin.is_some()) << 3,
     );
     let times = [channel.time_ms, channel.idle_since_ms.unwrap_or(0)];
     let seqs = [born.0, head.0, floor.0, before_head.0];
@@ -246,6 +247,10 @@ fn put_channel(out: &mut Vec<u8>, channel: &Channel) {
     put32(out, channel.steps.done.len());
     for step in &channel.steps.done {
         [step.last.0, step.events, step.bytes].iter().for_each(|&number| put64(out, number));
+    }
+    if let Some(pin) = &channel.pin {
+        [pin.seq, pin.prev, pin.next.unwrap_or(Seq::ZERO)].iter().for_each(|seq| put64(out, seq.0));
+        out.extend_from_slice(&pin.len.to_le_bytes());
     }
 }
 
@@ -261,6 +266,12 @@ fn take_channel(take: &mut Take<'_>) -> Option<Channel> {
     let done = (0..take.u32()?)
         .map(|_| Some(Step { last: take.seq()?, events: take.u64()?, bytes: take.u64()? }))
         .collect::<Option<_>>()?;
+    let pin = if bits & 8 != 0 {
+        let (seq, prev, next) = (take.seq()?, take.seq()?, take.seq()?);
+        Some(Box::new(Pin { seq, prev, next: Some(next).filter(|&next| next > Seq::ZERO), len: take.u32()? }))
+    } else {
+        None
+    };
     Some(Channel {
         id: 0,
         name,
@@ -270,6 +281,7 @@ fn take_channel(take: &mut Take<'_>) -> Option<Channel> {
         deleted: (bits & 2 != 0).then_some(floor),
         is_finished: bits & 1 != 0,
         before_head,
+        pin,
         time_ms,
         events,
         bytes,

@@ -98,7 +98,7 @@ impl Commit {
                 seq: at.seq,
                 prev: at.prev,
                 time_ms: event.time_ms,
-                is_final: event.flags.is_final,
+                flags: event.flags,
                 offset,
                 len: len32(len),
                 body: len32(event.body.len()),

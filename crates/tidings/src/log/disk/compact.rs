@@ -20,7 +20,7 @@ use super::read::read_frame;
 use super::retain::Maintenance;
 use super::scan::Frame;
 use super::segment::{Entry, Index, Life, MemoryIndex, Segment, SegmentFile, segment_name};
-use super::state::State;
+use super::state::{Pin, State};
 use super::writer::random_salt;
 use crate::log::LogError;
 
@@ -309,19 +309,26 @@ fn is_run_worth(state: &State, run: &[Arc<SegmentFile>]) -> bool {
 /// About how many bytes of a channel's events in a segment are retained; 0 exactly if none is.
 fn live_bytes(state: &State, holding: &Holding) -> u64 {
     let Some(channel) = state.slot(&holding.name).and_then(|slot| state.channel(slot)) else { return 0 };
-    let after = channel.reach(state.log_floor).after;
-    if holding.last <= after {
-        return 0;
-    }
+    let reach = channel.reach(state.log_floor);
+    let after = reach.after;
     if holding.first > after {
         return holding.bytes;
     }
+    let is_here = |pin: &&Pin| pin.seq >= holding.first && pin.seq <= holding.last;
+    let pinned = channel.lone_pin(&reach).filter(is_here).map_or(0, |pin| u64::from(pin.len));
+    if holding.last <= after {
+        return pinned;
+    }
     let all = u128::from(holding.last.0 - holding.first.0 + 1);
     let left = u128::from(holding.last.0 - after.0);
-    u64::try_from(u128::from(holding.bytes) * left / all).unwrap_or(holding.bytes).max(1)
+    u64::try_from(u128::from(holding.bytes) * left / all).unwrap_or(holding.bytes).max(1) + pinned
 }
 
 fn is_live(state: &State, record: &RawRecord<'_>) -> bool {
     let channel = || state.channel(state.slot(record.channel)?);
-    record.kind == Kind::Event && channel().is_some_and(|c| record.seq > c.reach(state.log_floor).after)
+    record.kind == Kind::Event
+        && channel().is_some_and(|channel| {
+            let is_pinned = channel.pin.as_deref().is_some_and(|pin| pin.seq == record.seq);
+            is_pinned || record.seq > channel.reach(state.log_floor).after
+        })
 }

@@ -12,8 +12,9 @@ use tidings_core::{ChannelName, Epoch, Key, Seq};
 
 use crate::log::{Append, Flags, Idempotency, Record};
 
-/// The newest format that this program writes and reads.
-pub(super) const VERSION: u32 = 1;
+/// The newest format that this program writes and reads. The second one has pinned events, of which a program that knows
+/// only the first would lose the state of unfinished jobs; files of the first are read as they are.
+pub(super) const VERSION: u32 = 2;
 /// Frames start at multiples of this, so that recovery knows where to look for them.
 pub(super) const ALIGN: usize = 8;
 /// Bytes of a segment before its first frame.
@@ -288,6 +289,7 @@ const TEXT: u8 = 2;
 const EXPIRES: u8 = 4;
 const PRIVATE: u8 = 8;
 const KEYED: u8 = 16;
+const PINNED: u8 = 32;
 
 /// What a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -368,7 +370,8 @@ impl<'a> RawRecord<'a> {
             Some(len) => Some(take.bytes(len)?),
             None => None,
         };
-        let flags = Flags { is_final: bits & FINAL != 0, is_text: bits & TEXT != 0, is_pinned: false };
+        let flags =
+            Flags { is_final: bits & FINAL != 0, is_text: bits & TEXT != 0, is_pinned: bits & PINNED != 0 };
         let body = take.0;
         Some(Self {
             kind,
@@ -410,6 +413,7 @@ impl<'a> RawRecord<'a> {
     pub(super) fn encode(&self, out: &mut Vec<u8>) -> usize {
         let bits = bit(self.flags.is_final, FINAL)
             | bit(self.flags.is_text, TEXT)
+            | bit(self.flags.is_pinned, PINNED)
             | bit(self.expires_at_ms.is_some(), EXPIRES)
             | bit(self.private.is_some(), PRIVATE)
             | bit(self.idempotency.is_some(), KEYED);

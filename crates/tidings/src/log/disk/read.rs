@@ -18,7 +18,7 @@ use super::index::{SealedIndex, index_name};
 use super::io::read_exact;
 use super::scan::Frame;
 use super::segment::{Entry, Index, SegmentFile, Span, len_of, mark_before, offset_of};
-use super::state::State;
+use super::state::{Pin, Reach, State};
 use crate::log::{Feed, LogError, ReadLimit, ReadOutcome, Record, Want, Window};
 
 /// Gaps up to this are read over rather than read around.
@@ -35,6 +35,8 @@ struct Source<'a> {
     after: Seq,
     /// Whether only the oldest event that is left can say if something behind the position is gone.
     is_cut: bool,
+    /// Whether this is about the pinned event alone, which stands below what else is read.
+    is_pin: bool,
     head: Seq,
 }
 
@@ -379,7 +381,7 @@ impl DiskLog {
     }
 
     pub(super) fn window_of(&self, name: &ChannelName) -> Option<Window> {
-        let (mut window, plan) = {
+        let (mut window, plan, has_to_count) = {
             let state = self.state();
             let channel = state.named(name)?;
             let reach = channel.reach(state.log_floor);
@@ -388,9 +390,9 @@ impl DiskLog {
                 head: channel.head,
                 floor: reach.floor.unwrap_or(channel.floor),
                 finished: channel.finished(),
+                pinned: channel.pin.as_deref().map(|pin| pin.seq),
                 events: if reach.is_cut { 1 } else { channel.events },
                 deleted: channel.deleted,
-                pinned: None,
             };
             if reach.after >= channel.head {
                 let deleted = window.deleted.filter(|&deleted| deleted == window.floor);
@@ -398,9 +400,10 @@ impl DiskLog {
             }
             let max = if reach.is_cut { usize::MAX } else { 1 };
             let span = Span { after: Seq::ZERO, upto: channel.head, max, newest: false };
-            (window, plan(&state, &[Want { channel: name, after: Seq::ZERO }], span))
+            let has_to_count = reach.is_cut && (reach.floor.is_none() || reach.after.next() < channel.head);
+            (window, plan(&state, &[Want { channel: name, after: Seq::ZERO }], span), has_to_count)
         };
-        if let Err(error) = self.complete_window(&mut window, &plan) {
+        if let Err(error) = self.complete_window(&mut window, &plan, has_to_count) {
             // Whoever reads the events themselves gets the error.
             tracing::warn!(channel = %name, %error, "cannot look up what is retained of a channel");
         }
@@ -410,7 +413,12 @@ impl DiskLog {
     }
 
     /// Fills in what only the indexes know.
-    fn complete_window(&self, window: &mut Window, plan: &Plan<'_>) -> Result<(), LogError> {
+    fn complete_window(
+        &self,
+        window: &mut Window,
+        plan: &Plan<'_>,
+        has_to_count: bool,
+    ) -> Result<(), LogError> {
         let Some(source) = plan.sources.first() else { return Ok(()) };
         let span = Span { after: source.after, upto: window.head, max: 1, newest: false };
         let mut events = 0;
@@ -419,7 +427,7 @@ impl DiskLog {
                 let entries = view.entries(0, source, span).map_err(|e| view.failed(e))?;
                 window.first = entries.first().map(|entry| entry.seq(view.first()));
             }
-            if !source.is_cut && window.first.is_some() {
+            if !has_to_count && window.first.is_some() {
                 return Ok(());
             }
             events += view.count(source).map_err(|e| view.failed(e))?;
@@ -438,20 +446,30 @@ fn plan<'a>(state: &State, wanted: &[Want<'a>], span: Span) -> Plan<'a> {
     for (index, want) in wanted.iter().enumerate() {
         let Some(channel) = state.named(want.channel) else { continue };
         let reach = channel.reach(state.log_floor);
+        // What is gone before and behind the pinned event is not what this want is about.
+        let is_about = |pin: &&Pin| !span.newest && pin.prev <= want.after && span.upto <= pin.seq;
+        let pin = channel.lone_pin(&reach).filter(is_about);
+        let is_pin = pin.is_some();
+        let reach =
+            pin.map_or(reach, |pin| Reach { after: pin.before(), floor: Some(Seq::ZERO), is_cut: false });
         if let Some(floor) = reach.floor.filter(|&floor| want.after < floor) {
             plan.truncated.push((index, floor));
         }
         let after = want.after.max(reach.after);
         let is_cut = reach.floor.is_none() && want.after < reach.after;
         // A channel that is wanted twice is read once, from the earlier position.
-        let known = plan.sources.iter_mut().enumerate().find(|(_, source)| source.id == channel.id);
+        let known = plan
+            .sources
+            .iter_mut()
+            .enumerate()
+            .find(|(_, source)| (source.id, source.is_pin) == (channel.id, is_pin));
         let at = if let Some((at, source)) = known {
             source.after = source.after.min(after);
             source.is_cut |= is_cut;
             at
         } else if after < channel.head && (after < span.upto || is_cut) {
             let (channel, id, head) = (want.channel, channel.id, channel.head);
-            plan.sources.push(Source { channel, id, after, is_cut, head });
+            plan.sources.push(Source { channel, id, after, is_cut, is_pin, head });
             plan.sources.len() - 1
         } else {
             continue;

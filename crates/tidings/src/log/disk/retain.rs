@@ -38,7 +38,8 @@ impl DiskLog {
             let state = self.state();
             state.slot(name.as_str()).and_then(|slot| {
                 let channel = state.channel(slot)?;
-                Some((slot, channel.head, channel.reach(state.log_floor).after < channel.head))
+                let holds_some = channel.reach(state.log_floor).after < channel.head || channel.pin.is_some();
+                Some((slot, channel.head, holds_some))
             })
         };
         let Some((slot, head, holds_some)) = found else { return Ok(None) };
@@ -163,8 +164,9 @@ impl DiskLog {
             let Some(channel) = state.channel_mut(slot) else { continue };
             let reach = channel.reach(log_floor);
             let is_aged = channel.time_ms.saturating_add(retention.age_ms_max) < now_ms;
-            let holds_nothing = reach.after >= channel.head
-                || (channel.is_finished && reach.after.next() == channel.head && is_aged);
+            let holds_nothing = channel.pin.is_none()
+                && (reach.after >= channel.head
+                    || (channel.is_finished && reach.after.next() == channel.head && is_aged));
             if !holds_nothing {
                 channel.idle_since_ms = None;
                 continue;
@@ -184,7 +186,7 @@ fn floor_by_size(state: &State) -> Option<Seq> {
     let mut bytes = newest.data_end + older.iter().map(|segment| segment.bytes()).sum::<u64>();
     let mut floor = None;
     for segment in older {
-        // What lies below the floor already is on its way out, or is kept for its final events.
+        // What lies below the floor already is on its way out, or is kept for its final and pinned events.
         if segment.last <= state.log_floor {
             bytes = bytes.saturating_sub(segment.bytes());
             continue;
@@ -199,7 +201,7 @@ fn floor_by_size(state: &State) -> Option<Seq> {
 }
 
 /// The longest idle records, as far as there are more than the bound; and those whose final events take up so much of
-/// the log that nothing else would have room.
+/// the log that nothing else would have room. One with a pinned event is never among them.
 fn too_many(state: &State) -> Vec<u32> {
     let excess = state.channels_len().saturating_sub(state.retention.channels_max);
     let kept = state

@@ -11,7 +11,7 @@ use tidings_core::{ChannelName, Seq};
 
 use super::segment::{Entry, Index, Segment};
 use super::times::Times;
-use crate::log::Retention;
+use crate::log::{Flags, Retention};
 
 /// What the log knows of a channel. It outlives the channel's events.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub(super) struct Channel {
     pub(super) is_finished: bool,
     /// The event before the head.
     pub(super) before_head: Seq,
+    /// The newest pinned event, while the channel is not finished.
+    pub(super) pin: Option<Box<Pin>>,
     /// The newest event's time.
     pub(super) time_ms: u64,
     /// Events above `floor`; the floor of the log does not count.
@@ -38,6 +40,25 @@ pub(super) struct Channel {
     pub(super) idle_since_ms: Option<u64>,
     /// Where the floor may go next.
     pub(super) steps: Steps,
+}
+
+/// An event that stays readable below every floor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pin {
+    pub(super) seq: Seq,
+    /// The channel's events before and behind it. While the one behind is there, the pinned one is an event like any
+    /// other, and only what is before it is gone.
+    pub(super) prev: Seq,
+    pub(super) next: Option<Seq>,
+    /// Bytes of its record.
+    pub(super) len: u32,
+}
+
+impl Pin {
+    /// The position right before it.
+    pub(super) fn before(&self) -> Seq {
+        Seq(self.seq.0.saturating_sub(1))
+    }
 }
 
 /// What can still be read of a channel.
@@ -62,6 +83,13 @@ impl Channel {
         if self.floor >= self.head || log_floor <= below {
             return Reach { after: below, floor: Some(self.floor), is_cut: false };
         }
+        let is_next_to_the_rest = |pin: &&Pin| {
+            pin.seq > below && pin.seq <= log_floor && pin.next.is_none_or(|next| next > log_floor)
+        };
+        if let Some(pin) = self.pin.as_deref().filter(is_next_to_the_rest) {
+            let floor = pin.prev.max(self.floor);
+            return Reach { after: pin.before(), floor: Some(floor), is_cut: true };
+        }
         if log_floor < self.head {
             return Reach { after: log_floor, floor: None, is_cut: true };
         }
@@ -73,13 +101,30 @@ impl Channel {
         Reach { after: self.head, floor: Some(self.head), is_cut: true }
     }
 
+    /// The pinned event, where it stands alone below what can be read of the channel.
+    pub(super) fn lone_pin(&self, reach: &Reach) -> Option<&Pin> {
+        self.pin.as_deref().filter(|pin| pin.seq <= reach.after)
+    }
+
+    /// Takes note of what an event does to the pinned one. Returns the one that is no longer pinned.
+    pub(super) fn repin(&mut self, seq: Seq, prev: Seq, len: u32, flags: Flags) -> Option<Seq> {
+        if flags.is_final || flags.is_pinned {
+            let pin = (!flags.is_final).then(|| Box::new(Pin { seq, prev, next: None, len }));
+            return std::mem::replace(&mut self.pin, pin).map(|pin| pin.seq);
+        }
+        if let Some(pin) = &mut self.pin {
+            pin.next = pin.next.or(Some(seq));
+        }
+        None
+    }
+
     /// Takes note of an event, and moves the floor if there are too many of them now. Returns the floor if it moved.
     fn push(&mut self, placed: &Placed, retention: &Retention) -> Option<Seq> {
         let len = u64::from(placed.len);
         self.steps.push(self.head, len, retention);
         self.before_head = placed.prev;
         self.head = placed.seq;
-        self.is_finished = placed.is_final;
+        self.is_finished = placed.flags.is_final;
         self.time_ms = self.time_ms.max(placed.time_ms);
         self.events += 1;
         self.bytes += len;
@@ -88,14 +133,28 @@ impl Channel {
         while self.events > with_slack(retention.events_max)
             || self.bytes > with_slack(retention.channel_bytes_max)
         {
-            let Some(step) = self.steps.done.pop_front() else { break };
+            let Some(step) = self.pop_step() else { break };
             self.events = self.events.saturating_sub(step.events);
             self.bytes = self.bytes.saturating_sub(step.bytes);
-            self.floor = step.last;
-            self.deleted = None;
-            moved = Some(step.last);
+            if step.last > self.floor {
+                self.floor = step.last;
+                self.deleted = None;
+                moved = Some(step.last);
+            }
         }
         moved
+    }
+
+    /// The next run to go. A pinned event at its end is left to the run behind it: with that one, it is below the floor.
+    // Invariant: the floor is never at the pinned event itself.
+    fn pop_step(&mut self) -> Option<Step> {
+        let step = self.steps.done.pop_front()?;
+        let Some(pin) = self.pin.as_deref().filter(|pin| pin.seq == step.last) else { return Some(step) };
+        let len = u64::from(pin.len);
+        let behind = self.steps.done.front_mut().unwrap_or(&mut self.steps.open);
+        behind.events += 1;
+        behind.bytes += len;
+        Some(Step { last: pin.prev, events: step.events - 1, bytes: step.bytes.saturating_sub(len) })
     }
 }
 
@@ -143,7 +202,7 @@ pub(super) struct Placed {
     pub(super) seq: Seq,
     pub(super) prev: Seq,
     pub(super) time_ms: u64,
-    pub(super) is_final: bool,
+    pub(super) flags: Flags,
     pub(super) offset: u32,
     pub(super) len: u32,
     pub(super) body: u32,
@@ -158,7 +217,7 @@ pub(super) struct State {
     next_id: u64,
     /// In order of sequence, without a hole but for what retention removed.
     pub(super) segments: Vec<Segment>,
-    /// Everything up to here is gone, but for final events.
+    /// Everything up to here is gone, but for final and pinned events.
     pub(super) log_floor: Seq,
     pub(super) horizon: Seq,
     /// The newest position that was ever trimmed or deleted: the feed is whole only behind it.
@@ -200,6 +259,7 @@ impl State {
             deleted: None,
             is_finished: false,
             before_head: Seq::ZERO,
+            pin: None,
             time_ms: 0,
             events: 0,
             bytes: 0,
@@ -259,10 +319,13 @@ impl State {
         self.slots.iter().flatten()
     }
 
-    /// Every channel's head with its slot.
+    /// The head of every channel that may be forgotten, with its slot.
     pub(super) fn heads(&self) -> impl Iterator<Item = (Seq, u32)> + '_ {
         let slots = self.slots.iter().enumerate();
-        slots.filter_map(|(slot, channel)| Some((channel.as_ref()?.head, super::format::len32(slot))))
+        slots.filter_map(|(slot, channel)| {
+            let channel = channel.as_ref().filter(|channel| channel.pin.is_none())?;
+            Some((channel.head, super::format::len32(slot)))
+        })
     }
 
     pub(super) fn slots_len(&self) -> usize {
@@ -276,9 +339,13 @@ impl State {
     /// Takes note of an event in its channel's record.
     pub(super) fn apply(&mut self, placed: &Placed) {
         let retention = self.retention;
+        let log_floor = self.log_floor;
         let Some(channel) = self.channel_mut(placed.slot) else { return };
-        if let Some(floor) = channel.push(placed, &retention) {
-            self.gone = self.gone.max(floor);
+        let unpinned = channel
+            .repin(placed.seq, placed.prev, placed.len, placed.flags)
+            .filter(|&seq| seq <= channel.floor.max(log_floor));
+        if let Some(gone) = channel.push(placed, &retention).max(unpinned) {
+            self.gone = self.gone.max(gone);
             self.moves += 1;
         }
         self.times.push(placed.seq, placed.time_ms);
@@ -322,6 +389,7 @@ impl State {
         channel.floor = head;
         channel.deleted = Some(head);
         channel.idle_since_ms = None;
+        channel.pin = None;
         (channel.events, channel.bytes, channel.steps) = (0, 0, Steps::default());
         self.gone = self.gone.max(head);
         self.moves += 1;
@@ -330,10 +398,12 @@ impl State {
     pub(super) fn move_log_floor(&mut self, floor: Seq) {
         self.log_floor = self.log_floor.max(floor);
         self.moves += 1;
-        // A final event stays below the floor, so the newest position that is gone may lie before it.
-        let is_kept = |channel: &&Channel| channel.is_finished && channel.floor < channel.head;
-        let mut kept: Vec<Seq> =
-            self.channels().filter(is_kept).map(|c| c.head).filter(|&head| head <= floor).collect();
+        // A final or pinned event stays below the floor, so the newest position that is gone may lie before it.
+        let kept = |channel: &Channel| {
+            let is_kept = channel.is_finished && channel.floor < channel.head;
+            channel.pin.as_deref().map(|pin| pin.seq).or(is_kept.then_some(channel.head))
+        };
+        let mut kept: Vec<Seq> = self.channels().filter_map(kept).filter(|&seq| seq <= floor).collect();
         kept.sort_unstable();
         let mut gone = floor;
         while kept.pop() == Some(gone) && gone > Seq::ZERO {

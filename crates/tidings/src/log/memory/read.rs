@@ -54,8 +54,10 @@ impl State {
         let truncated: Vec<(usize, Seq)> = wants
             .iter()
             .enumerate()
-            .filter_map(|(index, (channel, after))| Some((index, channel.map(|c| c.floor)?, after)))
-            .filter_map(|(index, floor, &after)| (after < floor).then_some((index, floor)))
+            .filter_map(|(index, &(channel, after))| {
+                let channel = channel.filter(|channel| channel.is_truncated(after, limit.upto))?;
+                Some((index, channel.floor))
+            })
             .collect();
         if !truncated.is_empty() {
             return ReadOutcome::Truncated { channels: truncated };
@@ -63,7 +65,7 @@ impl State {
         let limit = self.within_head(limit);
         let mut sources: Vec<_> = wants
             .into_iter()
-            .filter_map(|(channel, after)| Some(channel?.between(after, limit.upto)))
+            .filter_map(|(channel, after)| Some(channel?.readable(after, limit.upto)))
             .collect();
         // One position per channel is in the heap: the next of each.
         let mut heap: BinaryHeap<Reverse<(Seq, usize)>> = BinaryHeap::with_capacity(sources.len());

@@ -118,16 +118,19 @@ impl State {
         let Append { channel, body, private, expected_prev: _, key, time_ms, expires_at_ms, flags } = event;
         let record = Record { seq, prev, channel, body, private, key, time_ms, expires_at_ms, flags };
         let bytes = bytes_of(&record);
-        if let Some(channel) = self.channels.get_mut(&record.channel) {
-            channel.push(seq, bytes, flags.is_final);
+        let at = Appended { seq, prev };
+        let unpinned = if let Some(channel) = self.channels.get_mut(&record.channel) {
+            channel.push(at, bytes, flags)
         } else {
             let mut channel = Channel::default();
-            channel.push(seq, bytes, flags.is_final);
+            channel.push(at, bytes, flags);
             self.channels.insert(record.channel.clone(), channel);
-        }
+            None
+        };
         self.bytes += bytes;
         self.records.insert(seq, record);
         self.head = seq;
+        unpinned.into_iter().for_each(|seq| self.drop_record(seq));
     }
 
     pub(super) fn delete(&mut self, name: &ChannelName) -> Option<Window> {
@@ -159,7 +162,7 @@ impl State {
     fn trim_channel(&mut self, name: &ChannelName, tolerated: impl Fn(u64) -> u64) {
         let Retention { events_max, channel_bytes_max, .. } = self.retention;
         let above = |channel: &Channel, events: u64, bytes: u64| {
-            let held = u64::try_from(channel.seqs.len()).unwrap_or(u64::MAX);
+            let held = u64::try_from(channel.held()).unwrap_or(u64::MAX);
             held > 1 && (held > events || channel.bytes > bytes)
         };
         if self.channel(name).is_some_and(|c| above(c, tolerated(events_max), tolerated(channel_bytes_max))) {
@@ -177,12 +180,12 @@ impl State {
         while is_aged(self) && self.trim_oldest(name) {}
     }
 
-    /// Trims the oldest events of the whole log until it fits. Where only final events are left, whole records are
-    /// forgotten, because a final event lives as long as its channel's record.
+    /// Trims the oldest events of the whole log until it fits. Where only final and pinned events are left, whole records
+    /// are forgotten, because a final event lives as long as its channel's record; those with a pinned event stay.
     fn trim_log(&mut self) {
         let mut excess = self.bytes.saturating_sub(self.retention.log_bytes_max);
         let mut victims = Vec::new();
-        for record in self.records.values().filter(|record| !record.flags.is_final) {
+        for record in self.records.values().filter(|record| !record.flags.is_final && !self.is_pin(record)) {
             if excess == 0 {
                 break;
             }
@@ -214,7 +217,8 @@ impl State {
     fn forget_if_idle(&mut self, name: &ChannelName, now_ms: u64) {
         let Some(channel) = self.channels.get(name) else { return };
         let newest = channel.seqs.back().and_then(|&seq| self.record(seq));
-        let holds_nothing = channel.oldest().is_none()
+        let holds_nothing = channel.pin.is_none()
+            && channel.oldest().is_none()
             && newest.is_none_or(|final_event| self.is_past_age(final_event, now_ms));
         let Some(channel) = self.channels.get_mut(name) else { return };
         if !holds_nothing {
@@ -234,18 +238,26 @@ impl State {
         }
     }
 
+    /// The channels that may be forgotten.
     fn longest_idle_first(&self) -> Vec<(Seq, ChannelName)> {
-        let mut all: Vec<_> = self.channels.iter().map(|(name, c)| (c.head, name.clone())).collect();
+        let may_go = self.channels.iter().filter(|(_, channel)| channel.pin.is_none());
+        let mut all: Vec<_> = may_go.map(|(name, channel)| (channel.head, name.clone())).collect();
         all.sort_unstable();
         all
     }
 
     /// Forgets a channel's record, with what is left of its events. From now on ids up to its head cannot be judged.
     fn forget(&mut self, name: &ChannelName) {
-        if let Some(channel) = self.channels.remove(name) {
+        if let Some(mut channel) = self.channels.remove(name) {
             self.horizon = self.horizon.max(channel.head);
-            channel.seqs.into_iter().for_each(|seq| self.drop_record(seq));
+            channel.delete().into_iter().for_each(|seq| self.drop_record(seq));
         }
+    }
+
+    /// Whether it is the pinned event of its channel.
+    fn is_pin(&self, record: &Record) -> bool {
+        record.flags.is_pinned
+            && self.channel(&record.channel).is_some_and(|c| c.pin.is_some_and(|pin| pin.seq == record.seq))
     }
 
     fn drop_record(&mut self, seq: Seq) {

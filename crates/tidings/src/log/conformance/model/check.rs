@@ -24,6 +24,7 @@ impl List {
                 Some((_, window)) => {
                     assert_eq!(bench.window(&name), Some(*window));
                     self.check_window(&name, *window);
+                    self.check_pinned(bench, &name);
                 }
             }
         }
@@ -35,7 +36,8 @@ impl List {
 
     fn check_window(&mut self, name: &ChannelName, window: Window) {
         let known = self.channels.get(name).expect("asked for a known one").clone();
-        assert_eq!((window.head, window.finished), (known.head, known.finished), "{name}");
+        let expected = (known.head, known.finished, known.pinned);
+        assert_eq!((window.head, window.finished, window.pinned), expected, "{name}");
         assert!((known.floor..=known.head).contains(&window.floor), "{name}: {window:?} after {known:?}");
         if window.floor > known.floor {
             self.check_trimmed(name, known.floor, window.floor);
@@ -54,10 +56,25 @@ impl List {
         );
     }
 
+    /// A pinned event is read where it stands, whatever is gone around it.
+    fn check_pinned(&self, bench: &Bench, name: &ChannelName) {
+        let Some(pinned) = self.channels.get(name).and_then(|known| known.pinned) else { return };
+        let record = self.of(name).find(|record| record.seq == pinned).expect("it was appended").clone();
+        let limit = ReadLimit { upto: pinned, events_max: 1, bytes_max: usize::MAX };
+        for after in [record.prev, Seq(pinned.0 - 1)] {
+            let found =
+                bench.read(&[Want { channel: name, after }], limit).expect("a healthy log is readable");
+            let expected = ReadOutcome::Events { records: vec![record.clone()], to: pinned };
+            assert!(found == expected, "{name}: {pinned} behind {after}: {}", brief(&found));
+        }
+    }
+
     /// Only what is too old, or has enough newer ones behind it, may have been trimmed.
     fn check_trimmed(&self, name: &ChannelName, from: Seq, to: Seq) {
         let events_max = usize::try_from(self.retention.events_max).unwrap();
-        for record in self.of(name).filter(|record| record.seq > from && record.seq <= to) {
+        let pinned = self.channels.get(name).and_then(|known| known.pinned);
+        let gone = self.of(name).filter(|record| record.seq > from && record.seq <= to);
+        for record in gone.filter(|record| pinned != Some(record.seq)) {
             let newer = self.of(name).filter(|other| other.seq > record.seq).count();
             assert!(
                 self.is_aged(record) || newer >= events_max,
@@ -86,6 +103,7 @@ impl List {
         );
         let in_use = self.of(name).any(|record| record.seq > known.floor && !self.is_aged(record));
         assert!(!in_use, "{name} was forgotten though it holds events");
+        assert_eq!(known.pinned, None, "{name} was forgotten though it holds a pinned event");
         assert!(bench.horizon() >= known.head, "{name} was forgotten without moving the horizon");
         assert_eq!(bench.window(name), None);
         self.channels.remove(name);
@@ -98,8 +116,11 @@ impl List {
         let events_max = self.retention.events_max;
         for (name, known) in &self.channels {
             let held = self.of(name).filter(|record| self.is_retained(record)).count() as u64;
-            assert!(held <= events_max + events_max / 8, "{name} holds {held} events");
-            let left = self.of(name).find(|record| !record.flags.is_final && self.is_retained(record));
+            // The pinned event may come on top of them.
+            let most = events_max + events_max / 8 + u64::from(known.pinned.is_some());
+            assert!(held <= most, "{name} holds {held} events");
+            let is_kept = |record: &Record| record.flags.is_final || known.pinned == Some(record.seq);
+            let left = self.of(name).find(|record| !is_kept(record) && self.is_retained(record));
             assert!(
                 !left.is_some_and(|record| self.is_long_aged(record)),
                 "{name}: {known:?} still holds {left:?}"
@@ -123,8 +144,14 @@ impl List {
     }
 
     fn expected(&self, wanted: &[(ChannelName, Seq)], limit: ReadLimit) -> ReadOutcome {
-        let lost = |(name, after): &(ChannelName, Seq)| {
-            self.of(name).any(|record| record.seq > *after && !self.is_retained(record))
+        let is_of_pin = |(name, after): &(ChannelName, Seq)| {
+            let pin = self.lone_pin(name).filter(|pin| pin.prev <= *after && limit.upto <= pin.seq)?;
+            Some(pin.seq)
+        };
+        let lost = |want: &(ChannelName, Seq)| {
+            let (name, after) = want;
+            is_of_pin(want).is_none()
+                && self.of(name).any(|record| record.seq > *after && !self.is_retained(record))
         };
         let floor = |name| self.channels.get(name).map_or(Seq::ZERO, |known| known.floor);
         let channels: Vec<(usize, Seq)> = wanted
@@ -140,7 +167,9 @@ impl List {
             let of_one = |(name, after): &(ChannelName, Seq)| *name == record.channel && record.seq > *after;
             record.seq <= limit.upto && wanted.iter().any(of_one)
         };
-        let all = self.events.iter().filter(|record| is_wanted(record) && self.is_retained(record));
+        let pinned: Vec<Seq> = wanted.iter().filter_map(is_of_pin).collect();
+        let can_be_read = |record: &Record| self.is_retained(record) || pinned.contains(&record.seq);
+        let all = self.events.iter().filter(|record| is_wanted(record) && can_be_read(record));
         let (records, to) = cut(all, limit);
         ReadOutcome::Events { records, to }
     }
@@ -169,8 +198,11 @@ impl List {
                 );
             }
             Feed::Lagged { floor } => {
-                // Old final events may stand alone below the floor of the log; the feed is not made whole for them.
-                let is_patchy = |record: &Record| record.flags.is_final || !self.is_retained(record);
+                // Old final and pinned events may stand alone below the floor of the log; the feed is not made whole for
+                // them.
+                let is_patchy = |record: &Record| {
+                    record.flags.is_final || record.flags.is_pinned || !self.is_retained(record)
+                };
                 assert!(behind().any(is_patchy), "lagged behind {after} for no reason");
                 assert!(floor > after && floor <= self.head, "{floor} behind {after}");
             }

@@ -18,6 +18,7 @@ use crate::log::{Append, Appended, Flags, Group, Idempotency, Outcome, Record, R
 pub(super) struct Known {
     pub(super) head: Seq,
     pub(super) finished: Option<Seq>,
+    pub(super) pinned: Option<Seq>,
     pub(super) deleted: Option<Seq>,
     /// As the engine last told it.
     pub(super) floor: Seq,
@@ -96,7 +97,7 @@ impl List {
             key: extras.map(|text| Key::parse(&text).unwrap()),
             time_ms: self.now_ms,
             expires_at_ms: spec.has_extras.then_some(self.now_ms + 1),
-            flags: Flags { is_final: spec.is_final, is_text: spec.has_extras, is_pinned: false },
+            flags: Flags { is_final: spec.is_final, is_text: spec.has_extras, is_pinned: spec.is_pinned },
             channel,
         }
     }
@@ -167,6 +168,9 @@ impl List {
             known.head = seq;
             known.active_ms = event.time_ms;
             known.finished = event.flags.is_final.then_some(seq);
+            if event.flags.is_final || event.flags.is_pinned {
+                known.pinned = (!event.flags.is_final).then_some(seq);
+            }
             self.head = seq;
             let Append { channel, body, private, expected_prev: _, key, time_ms, expires_at_ms, flags } =
                 event;
@@ -188,11 +192,11 @@ impl List {
         let now_ms = self.now_ms;
         if let Some(known) = self.channels.get_mut(name) {
             // Where there is nothing to delete, nothing changes, and the record does not live longer for it.
-            if known.floor < known.head {
+            if known.floor < known.head || known.pinned.is_some() {
                 known.deleted = Some(known.head);
                 known.active_ms = now_ms;
             }
-            (known.floor, known.floor_durable) = (known.head, known.head);
+            (known.floor, known.floor_durable, known.pinned) = (known.head, known.head, None);
         }
     }
 
@@ -225,6 +229,13 @@ impl List {
     ) -> impl DoubleEndedIterator<Item = &'a Record> + 'a {
         let since = self.channels.get(name).map_or(Seq(u64::MAX), |known| known.since);
         self.events.iter().filter(move |record| record.channel == *name && record.seq >= since)
+    }
+
+    /// The pinned event of a channel, where only a read that ends with it can find it.
+    pub(super) fn lone_pin<'a>(&'a self, name: &'a ChannelName) -> Option<&'a Record> {
+        let known = self.channels.get(name)?;
+        let pinned = known.pinned.filter(|&seq| seq <= known.floor)?;
+        self.of(name).find(move |record| record.seq == pinned)
     }
 
     /// Whether the event can still be read: above its channel's floor, or final and not deleted.

@@ -40,6 +40,7 @@ pub(super) struct EventSpec {
     pub(super) body_bytes: usize,
     pub(super) expect: Expect,
     pub(super) is_final: bool,
+    pub(super) is_pinned: bool,
     pub(super) has_extras: bool,
 }
 
@@ -129,12 +130,13 @@ fn event() -> impl Strategy<Value = EventSpec> {
         1 => place().prop_map(Expect::At),
     ];
     let body_bytes = prop_oneof![20 => 0..200_usize, 1 => 2_000..40_000_usize];
-    (0..6_u8, body_bytes, expect, 0..25_u8, all::<bool>()).prop_map(
-        |(channel, body_bytes, expect, is_final, has_extras)| EventSpec {
+    (0..6_u8, body_bytes, expect, 0..25_u8, 0..6_u8, all::<bool>()).prop_map(
+        |(channel, body_bytes, expect, is_final, is_pinned, has_extras)| EventSpec {
             channel,
             body_bytes,
             expect,
             is_final: is_final == 24,
+            is_pinned: is_pinned == 5,
             has_extras,
         },
     )

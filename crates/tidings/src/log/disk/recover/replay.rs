@@ -143,7 +143,7 @@ impl Recovery<'_> {
             seq: record.seq,
             prev: record.prev,
             time_ms: record.time_ms,
-            is_final: record.flags.is_final,
+            flags: record.flags,
             offset: len32(offset),
             len: len32(record.len),
             body: len32(record.body.len()),

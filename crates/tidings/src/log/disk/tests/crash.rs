@@ -41,7 +41,7 @@ fn work(disk: &SimDisk, seed: u64) -> Told {
             let body = format!("{run}-{step} {}", "x".repeat(random.below(300)));
             let name = format!("c{}", random.below(5));
             let mut one = event(&name, &body, told.now_ms);
-            one.flags = Flags { is_final: false, is_text: step % 2 == 0, is_pinned: false };
+            one.flags = Flags { is_text: step % 2 == 0, ..Flags::default() };
             one.private = (step % 3 == 0).then(|| Bytes::from_static(b"private"));
             let key = u128::from(run * 1_000 + step);
             let idempotency =

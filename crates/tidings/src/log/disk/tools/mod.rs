@@ -105,7 +105,11 @@ pub fn dump(disk: &dyn Disk, out: &mut dyn Write) -> io::Result<Report> {
         let RawRecord { kind, seq, prev, time_ms, channel, len, .. } = record;
         match kind {
             Kind::Event => {
-                writeln!(out, "{name} {offset} {seq} prev {prev} {channel} time {time_ms} {len} bytes")
+                let pinned = if record.flags.is_pinned { " pinned" } else { "" };
+                writeln!(
+                    out,
+                    "{name} {offset} {seq} prev {prev} {channel} time {time_ms} {len} bytes{pinned}"
+                )
             }
             Kind::Deleted => writeln!(out, "{name} {offset} channel {channel} deleted up to {seq}"),
             Kind::LogFloor => writeln!(out, "{name} {offset} everything up to {seq} is gone"),
@@ -153,6 +157,9 @@ fn exported(frame: &Frame<'_>, record: &RawRecord<'_>) -> serde_json::Value {
     }
     if record.flags.is_final {
         put("final", true.into());
+    }
+    if record.flags.is_pinned {
+        put("pinned", true.into());
     }
     serde_json::Value::Object(line)
 }

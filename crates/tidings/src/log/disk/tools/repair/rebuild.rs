@@ -13,7 +13,7 @@ use tidings_core::{ChannelName, Epoch, Epochs, Seq, limits};
 
 use super::super::{Problem, start_text};
 use crate::log::disk::checkpoint::{Checkpoint, Position};
-use crate::log::disk::format::{Kind, RawRecord, SEGMENT_HEADER, SegmentHeader, len64};
+use crate::log::disk::format::{Kind, RawRecord, SEGMENT_HEADER, SegmentHeader, len32, len64};
 use crate::log::disk::io::{Access, Disk, read_file};
 use crate::log::disk::scan::{self, Frame, Rest};
 use crate::log::disk::segment::{SegmentFile, segment_first, segment_name};
@@ -191,6 +191,7 @@ impl Rebuilt {
             Kind::Forgotten => drop(self.channels.remove(record.channel)),
             Kind::Deleted => {
                 if let Some(channel) = self.channels.get_mut(record.channel) {
+                    channel.pin = channel.pin.take().filter(|pin| pin.seq > record.seq);
                     channel.floor = channel.floor.max(record.seq);
                     channel.deleted = Some(channel.floor);
                     (channel.events, channel.bytes, channel.steps) = (0, 0, Steps::default());
@@ -221,12 +222,18 @@ impl Rebuilt {
             }
         };
         let is_new = channel.head == Seq::ZERO;
-        if !is_new && !is_known && channel.head != record.prev {
-            // What is between is gone; or the channel was forgotten, and this is another one.
+        if !is_new && !is_known && record.prev == Seq::ZERO {
+            // The channel was forgotten, and this is another one.
             let name = channel.name.clone();
             *channel = fresh(name, record, None);
+        } else if !is_new && channel.head != record.prev && record.prev > channel.floor {
+            // What is between is gone, as behind a pinned event.
+            channel.floor = channel.floor.max(record.prev);
+            (channel.deleted, channel.events, channel.bytes) = (None, 0, 0);
+            channel.steps = Steps::default();
         }
         let len = len64(record.len);
+        channel.repin(record.seq, record.prev, len32(record.len), record.flags);
         if record.seq > channel.floor {
             let (events_max, bytes_max) = STEP;
             let bounds = Retention::default().events_max(events_max * 8).channel_bytes_max(bytes_max * 8);
@@ -269,6 +276,7 @@ fn fresh(name: ChannelName, record: &RawRecord<'_>, recorded: Option<&Channel>) 
         deleted: recorded.and_then(|channel| channel.deleted),
         is_finished: false,
         before_head: record.prev,
+        pin: None,
         time_ms: 0,
         events: 0,
         bytes: 0,
@@ -279,7 +287,8 @@ fn fresh(name: ChannelName, record: &RawRecord<'_>, recorded: Option<&Channel>) 
 
 /// A floor that was moved by what is gone now stands at the newest event that is left.
 fn settled(mut channel: Channel) -> Channel {
-    channel.floor = channel.floor.min(channel.head);
+    let pinned = channel.pin.as_deref().filter(|pin| pin.seq == channel.head);
+    channel.floor = channel.floor.min(pinned.map_or(channel.head, |pin| pin.prev));
     channel.deleted = channel.deleted.map(|_| channel.floor);
     channel
 }
