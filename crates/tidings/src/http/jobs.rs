@@ -15,19 +15,17 @@ use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use tidings_core::job::{Backoff, JobId, Mode, QueueName, State as JobState};
+use tidings_core::job::{JobId, QueueName, State as JobState};
+use tidings_core::limits;
 use tidings_core::resume::{self, Decision, RefusedAt};
 use tidings_core::wire::sse::encode;
-use tidings_core::{ChannelName, limits};
 
 use super::params::Params;
 use super::problem::{Code, Problem};
 use super::stream::{self, Document, StreamRequest};
 use super::{body, publish};
 use crate::Hub;
-use crate::jobs::{
-    Created, Cursor, Filter, JobRoute, JobsError, NewJob, OnConflict, Reported, Unique, Upsert,
-};
+use crate::jobs::{Create, Created, Cursor, Filter, JobRoute, JobsError, NewJob, Reported, Upsert, channels};
 
 impl From<JobsError> for Problem {
     fn from(error: JobsError) -> Self {
@@ -36,96 +34,6 @@ impl From<JobsError> for Problem {
             JobsError::Log(error) => error.into(),
             error => Self::of(error.code(), error.to_string()).uncommitted(),
         }
-    }
-}
-
-/// A job that is to be made.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Create<'a> {
-    #[serde(rename = "type")]
-    job_type: String,
-    #[serde(borrow)]
-    input: Option<&'a RawValue>,
-    id: Option<String>,
-    queue: Option<String>,
-    mode: Option<Mode>,
-    #[serde(default)]
-    priority: i32,
-    delay_ms: Option<u64>,
-    run_at: Option<u64>,
-    timeout_ms: Option<u64>,
-    lease_ms: Option<u64>,
-    retry: Option<RetryField>,
-    max_stalls: Option<u32>,
-    unique: Option<UniqueField>,
-    ttl: Option<TtlField>,
-    stale_after_ms: Option<u64>,
-    #[serde(default)]
-    tags: Vec<String>,
-    parent: Option<String>,
-    #[serde(default)]
-    publish_to: Vec<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RetryField {
-    max_attempts: Option<u32>,
-    backoff: Option<Backoff>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct UniqueField {
-    key: String,
-    ttl_ms: Option<u64>,
-    #[serde(default)]
-    on_conflict: OnConflict,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TtlField {
-    queued_ms: Option<u64>,
-    result_ms: Option<u64>,
-}
-
-impl Create<'_> {
-    /// What is asked for. Values out of their bounds are found when the job is made.
-    pub(super) fn into_job(self) -> Result<NewJob, Problem> {
-        let mut new = NewJob::new(&self.job_type)?.tags(self.tags).publish_to(channels(&self.publish_to)?);
-        new = new.priority(self.priority);
-        if let Some(input) = self.input {
-            new = new.input(input)?;
-        }
-        if let Some(id) = self.id {
-            new = new.id(JobId::parse(&id).map_err(JobsError::from)?);
-        }
-        if let Some(queue) = self.queue {
-            new = new.queue(&queue)?;
-        }
-        let core = &mut new.core;
-        core.mode = self.mode.unwrap_or(Mode::Managed);
-        (core.run_at, core.parent) = (self.run_at, self.parent);
-        let terms = &mut core.terms;
-        (terms.timeout_ms, terms.stale_after_ms) = (self.timeout_ms, self.stale_after_ms);
-        terms.lease_ms = self.lease_ms.unwrap_or(terms.lease_ms);
-        terms.max_stalls = self.max_stalls.unwrap_or(terms.max_stalls);
-        if let Some(TtlField { queued_ms, result_ms }) = self.ttl {
-            terms.queued_ms = queued_ms;
-            terms.result_ms = result_ms.unwrap_or(terms.result_ms);
-        }
-        if let Some(RetryField { max_attempts, backoff }) = self.retry {
-            core.max_attempts = max_attempts.unwrap_or(core.max_attempts);
-            core.terms.backoff = Some(backoff.unwrap_or_default());
-        }
-        if let Some(UniqueField { key, ttl_ms, on_conflict }) = self.unique {
-            core.terms.unique = Some(key);
-            new.unique = Some(Unique { ttl_ms, on_conflict });
-        }
-        new.delay_ms = self.delay_ms;
-        Ok(new)
     }
 }
 
@@ -148,7 +56,7 @@ pub(super) async fn create(State(hub): State<Hub>, request: Request) -> Result<R
     let (parts, bytes) = read(request).await?;
     body::require_json(&parts.headers).map_err(Problem::uncommitted)?;
     let create: Create<'_> = body::object(&bytes).map_err(Problem::uncommitted)?;
-    let new = create.into_job().map_err(Problem::uncommitted)?;
+    let new = create.into_job()?;
     made(&hub, &parts.headers, new).await
 }
 
@@ -374,11 +282,6 @@ fn unknown(hub: &Hub, parts: &Parts, id: &JobId, stream: StreamRequest) -> Resul
 
 pub(super) fn job_id(text: &str) -> Result<JobId, Problem> {
     Ok(JobId::parse(text).map_err(JobsError::from)?)
-}
-
-fn channels(names: &[String]) -> Result<Vec<ChannelName>, Problem> {
-    let parse = |name: &String| Ok(ChannelName::parse(name)?.publishable()?);
-    names.iter().map(parse).collect()
 }
 
 /// A request's whole body. Whatever is wrong with it, nothing was committed.

@@ -4,7 +4,7 @@
 //! Flow: a refusal → `JobsError` → its `code()`.
 
 use tidings_core::job::JobError;
-use tidings_core::limits;
+use tidings_core::{NameError, limits};
 
 use super::ArtifactError;
 use crate::log::LogError;
@@ -47,6 +47,9 @@ pub enum JobsError {
     /// More than eight channels.
     #[error("publish_to names {0} channels; at most {max} are allowed", max = limits::JOB_PUBLISH_TO_MAX)]
     PublishTo(usize),
+    /// A channel that cannot get the job's events.
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// A file could not be stored.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
@@ -74,6 +77,7 @@ impl JobsError {
             Self::Input(_) => "field_invalid",
             Self::KeyReused => "idempotency_key_reused",
             Self::PublishTo(_) => "channels_too_many",
+            Self::Name(error) => error.code(),
             Self::Artifact(error) => error.code(),
             Self::Commit(error) => error.code(),
             Self::Log(_) => "log_unreadable",

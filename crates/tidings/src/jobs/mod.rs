@@ -6,6 +6,8 @@
 
 mod new;
 
+mod create;
+
 mod make;
 
 mod unique;
@@ -50,6 +52,7 @@ use tokio_util::sync::CancellationToken;
 pub use artifact::ArtifactError;
 pub(crate) use artifact::{Artifacts, Bounds, Stored};
 pub(crate) use control::Upsert;
+pub(crate) use create::{Create, channels};
 pub use error::JobsError;
 pub use handler::JobContext;
 use handler::{Handler, Running};
@@ -58,7 +61,6 @@ use index::{Index, Lane};
 pub(crate) use lease::{Leased, Wanted};
 pub(crate) use list::{Cursor, Filter};
 pub(crate) use make::Created;
-pub(crate) use new::Unique;
 pub use new::{NewJob, OnConflict};
 pub(crate) use report::Report;
 pub use report::Reported;
