@@ -16,8 +16,7 @@ use tower::{Layer, Service};
 use super::problem::{Code, Problem};
 
 const ALLOW_METHODS: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS";
-const ALLOW_HEADERS: &str =
-    "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Range, If-Range, If-None-Match";
+const ALLOW_HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Range, If-Range, If-None-Match, Tidings-Lease";
 const EXPOSE_HEADERS: &str = "Retry-After, ETag, Content-Disposition, Content-Range, Accept-Ranges";
 const MAX_AGE_SECONDS: &str = "600";
 /// What answers depend on, whether or not this one does.

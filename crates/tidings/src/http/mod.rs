@@ -26,6 +26,8 @@ mod reports;
 
 mod workers;
 
+mod upload;
+
 mod conditional;
 
 mod download;
@@ -100,6 +102,7 @@ fn table() -> Vec<(&'static str, MethodRouter<Hub>)> {
         ("/v1/jobs/{id}/fail", only(post(reports::fail))),
         ("/v1/jobs/{id}/heartbeat", only(post(reports::heartbeat))),
         ("/v1/jobs/{id}/release", only(post(reports::release))),
+        ("/v1/jobs/{id}/artifacts/{name}", only(axum::routing::put(upload::upload))),
         ("/v1/jobs/{id}/download", only(get(download::download))),
         ("/v1/jobs/{id}/download/{name}", only(get(download::download_named))),
         ("/v1/queues", only(get(workers::queues))),

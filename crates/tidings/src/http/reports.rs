@@ -157,7 +157,7 @@ async fn beat(hub: &Hub, id: &JobId, text: &str) -> Result<Reported, Problem> {
 }
 
 /// What became of a report, as JSON.
-fn answer(reported: &Reported) -> Map<String, Value> {
+pub(super) fn answer(reported: &Reported) -> Map<String, Value> {
     let mut answer = Map::new();
     answer.insert("stored".into(), reported.stored.into());
     answer.insert("cancel_requested".into(), reported.cancel_requested.into());

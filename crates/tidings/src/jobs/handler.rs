@@ -109,9 +109,7 @@ impl JobContext {
     /// # Errors
     /// [`JobsError`] for an unusable name, a file that is too large, one too many, or a failing disk.
     pub async fn artifact(&self, name: &str, reader: impl AsyncRead + Send) -> Result<(), JobsError> {
-        let artifact = self.jobs.hub.0.jobs.artifacts.store(&self.id, name, reader).await?;
-        let report = Report::Artifact { lease: Some(self.lease.clone()), artifact };
-        self.jobs.report(&self.id, report).await.map(drop)
+        self.jobs.store_file(&self.id, self.lease.clone(), name, reader).await
     }
 
     /// Returns when somebody asked to call the job off, or the run is over for another reason. Whoever does not stop within

@@ -30,6 +30,8 @@ mod timer;
 
 mod artifact;
 
+mod upload;
+
 mod control;
 
 mod ended;
@@ -66,6 +68,7 @@ pub(crate) use report::Report;
 pub use report::Reported;
 pub use routes::{JobRoute, RouteError};
 use store::{Live, Turn};
+pub(crate) use upload::NewFile;
 pub(crate) use workers::WorkerState;
 
 use crate::Hub;

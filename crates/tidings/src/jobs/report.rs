@@ -154,7 +154,7 @@ impl Jobs {
     }
 
     /// A report to a job that has ended repeats the one that ended it, or comes too late.
-    fn report_to_ended(&self, id: &JobId, report: Report) -> Result<Reported, JobsError> {
+    pub(super) fn report_to_ended(&self, id: &JobId, report: Report) -> Result<Reported, JobsError> {
         let not_found = || JobsError::NotFound(id.as_str().to_owned());
         let ended = record::ended(&*self.hub.0.log, id)?.ok_or_else(not_found)?;
         let mut job = Job::restore(ended.document, ended.hidden);

@@ -114,7 +114,7 @@ async fn a_preflight_is_answered_without_anything_else(engine: Engine) {
             ("access-control-allow-credentials", "true"),
             (
                 "access-control-allow-headers",
-                "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Range, If-Range, If-None-Match",
+                "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Range, If-Range, If-None-Match, Tidings-Lease",
             ),
             ("access-control-max-age", "600"),
             ("cache-control", "no-store"),

@@ -1,6 +1,6 @@
 //! Files that jobs make, stored beside the log.
 //!
-//! Owns: where files are, how many and how large they may be, and that they go with their job. Does not know: jobs' states
+//! Owns: where files are, how large they may be, and that they go with their job. Does not know: jobs' states
 //! and leases, HTTP.
 //! Flow: an upload → a part file → fsync → *staged* → its name; opened for downloads; removed with its job.
 
@@ -23,6 +23,7 @@ use tokio::task::spawn_blocking;
 
 use room::Room;
 use upload::Part;
+pub(crate) use upload::Staged;
 
 /// The file of an input that is too large to travel with events. No artifact's name starts with a dot.
 const INPUT: &str = ".input.json";
@@ -40,9 +41,6 @@ pub enum ArtifactError {
         /// What is allowed.
         max: u64,
     },
-    /// The job has its files already.
-    #[error("the job has {0} files; no more are allowed")]
-    TooMany(usize),
     /// Larger than what is left for all files.
     #[error("the files of all jobs together may have {max} bytes")]
     Full {
@@ -72,7 +70,6 @@ impl ArtifactError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Name(_) => "artifact_name_invalid",
-            Self::TooMany(_) => "field_invalid",
             Self::TooLarge { .. } => "body_too_large",
             Self::Full { .. } | Self::DiskFull => "artifacts_full",
             Self::Busy => "overloaded",
@@ -116,6 +113,8 @@ pub(crate) struct Artifacts {
     parts: AtomicU64,
     /// Held while files get their names or go, so that what they take is counted once. Never held by async code.
     changing: Mutex<()>,
+    /// Folders that are to be removed once it is known what files take.
+    later: Mutex<Vec<PathBuf>>,
 }
 
 /// A stored file, open for reading.
@@ -129,7 +128,7 @@ pub(crate) struct Stored {
 }
 
 impl Artifacts {
-    /// The folder beside the log. Until [`Artifacts::count`] has run, nothing is stored or removed.
+    /// The folder beside the log. Until [`Artifacts::count`] has run, uploads wait.
     pub(crate) fn beside(data: Option<&Path>, bounds: Bounds) -> Self {
         let (root, is_temporary) = match data {
             Some(data) => (data.join("artifacts"), false),
@@ -148,25 +147,32 @@ impl Artifacts {
             run: format!(".{:016x}-", crate::clock::random()),
             parts: AtomicU64::new(0),
             changing: Mutex::new(()),
+            later: Mutex::default(),
         }
     }
 
     /// Finds out what the files take, and removes what uploads of earlier runs left. Blocks; gives up when told to stop.
     pub(crate) fn count(&self, is_stopped: impl Fn() -> bool) {
         let counted = each_folder(&self.root, |folder| {
-            let bytes = self.count_folder(folder)?;
-            self.room.add(bytes);
+            match self.count_folder(folder) {
+                Ok(bytes) => self.room.add(bytes),
+                Err(error) => tracing::warn!(%error, ?folder, "what files of a job take is not known"),
+            }
             Ok(!is_stopped())
         });
         match counted {
-            Ok(true) => self.room.set_counted(),
-            Ok(false) => {}
-            Err(error) => {
-                // What is not known of does not count, rather than that no file can be stored at all.
-                tracing::warn!(%error, "what the files of jobs take is not known");
-                self.room.set_counted();
+            Ok(false) => return,
+            Ok(true) => {}
+            // What is not known of does not count, rather than that no file can be stored at all.
+            Err(error) => tracing::warn!(%error, "what the files of jobs take is not known"),
+        }
+        let mut later = self.later.lock().unwrap_or_else(PoisonError::into_inner);
+        for folder in later.drain(..) {
+            if let Err(error) = self.remove_folder(&folder) {
+                tracing::warn!(%error, "files of a job that was deleted could not be removed");
             }
         }
+        self.room.set_counted();
     }
 
     fn count_folder(&self, folder: &Path) -> io::Result<u64> {
@@ -223,21 +229,21 @@ impl Artifacts {
         tokio::fs::read_to_string(self.folder(job).join(INPUT)).await.ok()
     }
 
-    /// Removes all files of a job.
+    /// Removes all files of a job. Until it is known what files take, what they are is only noted, and goes then.
     pub(crate) async fn remove(self: &Arc<Self>, job: &JobId) -> Result<(), ArtifactError> {
-        self.remove_files(job, true).await
-    }
-
-    /// Removes the files that a job has made, for its next attempt: its input stays.
-    #[allow(dead_code, reason = "called when the next attempt begins")]
-    pub(crate) async fn clear(self: &Arc<Self>, job: &JobId) -> Result<(), ArtifactError> {
-        self.remove_files(job, false).await
-    }
-
-    async fn remove_files(self: &Arc<Self>, job: &JobId, with_folder: bool) -> Result<(), ArtifactError> {
-        self.room.counted().await;
         let (artifacts, folder) = (Arc::clone(self), self.folder(job));
-        let removed = spawn_blocking(move || artifacts.remove_folder(&folder, with_folder));
+        let removed = spawn_blocking(move || {
+            // At once: a new job of this id may have an input of its own by then.
+            unless(io::ErrorKind::NotFound, fs::remove_file(folder.join(INPUT)))?;
+            {
+                let mut later = artifacts.later.lock().unwrap_or_else(PoisonError::into_inner);
+                if !artifacts.room.is_counted() {
+                    later.push(folder);
+                    return Ok(());
+                }
+            }
+            artifacts.remove_folder(&folder)
+        });
         Ok(removed.await.map_err(io::Error::other)??)
     }
 
@@ -252,7 +258,8 @@ impl Artifacts {
             // A file may be stored a moment before its job is: young folders are left alone.
             let is_old = folder.metadata()?.modified()?.elapsed().is_ok_and(|age| age.as_secs() > 3_600);
             if is_old && id.is_some_and(|id| !is_known(&id)) {
-                self.remove_folder(folder, true)?;
+                unless(io::ErrorKind::NotFound, fs::remove_file(folder.join(INPUT)))?;
+                self.remove_folder(folder)?;
                 removed += 1;
             }
             Ok(true)
@@ -260,9 +267,19 @@ impl Artifacts {
         Ok(removed)
     }
 
-    /// Removes a job's files, and gives back what they took. Blocks.
-    fn remove_folder(&self, folder: &Path, with_folder: bool) -> io::Result<()> {
+    /// Removes a folder and the files in it, but for those that are on their way. Blocks.
+    fn remove_folder(&self, folder: &Path) -> io::Result<()> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.remove_artifacts(folder, |_| true)?;
+        match fs::remove_dir(folder).map_err(|error| error.kind()) {
+            // What an upload leaves there when it is done, the sweep takes.
+            Err(io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) | Ok(()) => Ok(()),
+            Err(kind) => Err(kind.into()),
+        }
+    }
+
+    /// Removes files, and gives back what they took. Whoever calls it holds `changing`. Blocks.
+    fn remove_artifacts(&self, folder: &Path, is_unwanted: impl Fn(&str) -> bool) -> io::Result<()> {
         let files = match fs::read_dir(folder) {
             Ok(files) => files,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -270,19 +287,12 @@ impl Artifacts {
         };
         for file in files {
             let file = file?;
-            let is_artifact = !file.file_name().as_encoded_bytes().starts_with(b".");
-            if is_artifact {
+            let name = file.file_name();
+            if name.to_str().is_none_or(|name| !name.starts_with('.') && is_unwanted(name)) {
                 let bytes = file.metadata()?.len();
                 fs::remove_file(file.path())?;
                 self.room.give_back(bytes);
-            } else if with_folder {
-                // An upload whose part is gone finds out when it asks for its name; it may also have been faster.
-                unless(io::ErrorKind::NotFound, fs::remove_file(file.path()))?;
             }
-        }
-        if with_folder {
-            // With the part of an upload that has just begun; the sweep takes it.
-            unless(io::ErrorKind::DirectoryNotEmpty, fs::remove_dir(folder))?;
         }
         Ok(())
     }

@@ -48,7 +48,6 @@ pub(crate) struct Staged {
 }
 
 impl Artifacts {
-    #[allow(dead_code, reason = "called by uploads over HTTP")]
     /// Begins to store a file, `declared` bytes long if that is known. What can be refused is refused here.
     pub(crate) async fn begin(
         self: &Arc<Self>,
@@ -60,20 +59,14 @@ impl Artifacts {
         self.begin_in(slot, job, name, declared).await
     }
 
-    /// Stores a file of a handler of this process, which waits for its turn.
-    pub(in crate::jobs) async fn store(
+    /// The same for a handler of this process, which waits for its turn.
+    pub(in crate::jobs) async fn begin_in_turn(
         self: &Arc<Self>,
         job: &JobId,
         name: &str,
-        reader: impl AsyncRead + Send,
-    ) -> Result<Artifact, ArtifactError> {
+    ) -> Result<Upload, ArtifactError> {
         let slot = Arc::clone(&self.uploads).acquire_owned().await.map_err(|_| ArtifactError::Busy)?;
-        let mut upload = self.begin_in(slot, job, name, None).await?;
-        upload.fill(reader, None).await?;
-        let staged = upload.finish().await?;
-        let artifact = staged.artifact(None);
-        staged.publish().await?;
-        Ok(artifact)
+        self.begin_in(slot, job, name, None).await
     }
 
     async fn begin_in(
@@ -97,7 +90,6 @@ impl Artifacts {
         let begun = spawn_blocking(move || {
             fs::create_dir_all(&folder)?;
             artifacts.check_disk(bytes)?;
-            check_count(&folder, &name)?;
             let part = Part::new(artifacts.part(&folder), Some(reservation));
             let file = File::from_std(fs::File::create_new(part.path())?);
             Ok(Upload { artifacts, folder, name, declared, size: 0, file, part, _slot: slot })
@@ -169,13 +161,14 @@ impl Staged {
         Artifact { name: self.name.clone(), content_type, size: Some(self.size), url: None }
     }
 
-    /// Gives the file its name, durably; one that had it before is gone. This goes on if nobody waits for it.
-    pub(crate) async fn publish(self) -> Result<(), ArtifactError> {
+    /// Gives the file its name, durably; one that had it before is gone, and so are files that the job's document does not
+    /// name: those of an earlier attempt, and of a change that a crash cut off. This goes on if nobody waits for it.
+    pub(crate) async fn publish(self, named: Vec<String>) -> Result<(), ArtifactError> {
         let published = spawn_blocking(move || {
             let Self { artifacts, folder, name, size, part } = self;
             let target = folder.join(&name);
             let changing = artifacts.changing.lock().unwrap_or_else(PoisonError::into_inner);
-            check_count(&folder, &name)?;
+            artifacts.remove_artifacts(&folder, |file| file != name && !named.iter().any(|n| n == file))?;
             let replaced = fs::metadata(&target).map_or(0, |old| old.len());
             if let Some(reservation) = part.rename(&target)? {
                 reservation.keep(size);
@@ -234,19 +227,6 @@ impl Drop for Part {
             Err(_) => remove(),
         }
     }
-}
-
-/// Another name is one file more.
-fn check_count(folder: &Path, name: &str) -> Result<(), ArtifactError> {
-    let mut count = 0;
-    for file in fs::read_dir(folder)? {
-        let file = file?.file_name();
-        if file.to_str() == Some(name) {
-            return Ok(());
-        }
-        count += usize::from(!file.as_encoded_bytes().starts_with(b"."));
-    }
-    if count >= limits::JOB_ARTIFACTS_MAX { Err(ArtifactError::TooMany(count)) } else { Ok(()) }
 }
 
 /// The media type of a file: as it was given, unless that says nothing or is none; else by the ending of its name.

@@ -1,0 +1,98 @@
+//! Uploads of the files of jobs.
+//!
+//! Owns: the request's body as a reader, what of its headers matters. Does not know: leases, where files are stored.
+//! Flow: a request → its body, piece by piece → `crate::jobs` → what became of it.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body, HttpBody};
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use bytes::{Buf, Bytes};
+use http::header;
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::jobs::job_id;
+use super::problem::{Code, Problem};
+use super::reports;
+use crate::Hub;
+use crate::jobs::NewFile;
+
+/// The lease of a worker that sends a file: the body has no room for it.
+const LEASE: &str = "tidings-lease";
+/// How long the rest of a refused body is read and thrown away. Many clients read no answer before they have sent
+/// everything, and would see a reset instead of the reason.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// `PUT`: stores the body as a file of the job.
+pub(super) async fn upload(
+    State(hub): State<Hub>,
+    Path((id, name)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let text = |name: &str| parts.headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let file = NewFile {
+        name: &name,
+        content_type: text(header::CONTENT_TYPE.as_str()),
+        declared: body.size_hint().exact(),
+    };
+    let lease = text(LEASE).map(str::to_owned);
+    let mut reader = BodyReader { body, piece: Bytes::new() };
+    let stored = async {
+        let id = job_id(&id)?;
+        if parts.headers.contains_key(header::CONTENT_RANGE) {
+            // Taken for a whole file, a part would replace it (RFC 9110, 14.5).
+            return Err(Problem::new(Code::FieldInvalid, "a part of a file cannot be stored").uncommitted());
+        }
+        Ok(hub.jobs().upload(&id, lease, file, &mut reader).await?)
+    };
+    match stored.await {
+        Ok(reported) => Ok(Json(reports::answer(&reported)).into_response()),
+        Err(problem) => {
+            if !matches!(problem.code, Code::RequestTimeout) {
+                tokio::spawn(reader.discard());
+            }
+            Err(problem)
+        }
+    }
+}
+
+/// The body of a request, as it comes.
+struct BodyReader {
+    body: Body,
+    /// What did not fit the last time.
+    piece: Bytes,
+}
+
+impl BodyReader {
+    async fn discard(mut self) {
+        let rest = async { tokio::io::copy(&mut self, &mut tokio::io::sink()).await };
+        // Read to its end or not, the answer is on its way.
+        tokio::time::timeout(LINGER, rest).await.map(drop).unwrap_or_default();
+    }
+}
+
+impl AsyncRead for BodyReader {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.piece.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                None => return Poll::Ready(Ok(())),
+                Some(Ok(frame)) => self.piece = frame.into_data().unwrap_or_default(),
+                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
+            }
+        }
+        let count = self.piece.len().min(into.remaining());
+        into.put_slice(self.piece.get(..count).unwrap_or_default());
+        self.piece.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
