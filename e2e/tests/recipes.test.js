@@ -54,6 +54,22 @@ describe('A publish as in the README', { concurrency: true, timeout: 60_000 }, (
   }
 });
 
+describe('A worker as in the README', { timeout: 60_000 }, () => {
+  test('takes a job, reports and ends it with nothing but curl', async (t) => {
+    const server = await startServer(t);
+    const folder = await folderOf(t, 'worker');
+    await writeFile(join(folder, 'worker.sh'), recipe('worker', server.url));
+    const child = await spawnLogged(t.name, 'bash', ['-eu', 'worker.sh'], { cwd: folder });
+    assert.deepEqual(await child.ended, { code: 0, signal: null }, child.text);
+    const { json } = await server.request('GET', '/v1/jobs/export-7');
+    assert.deepEqual([json.state, json.result, json.progress], ['completed', { rows: 3 }, 100]);
+    const file = await fetch(server.url + json.downloadUrl);
+    assert.equal(await file.text(), 'a,b');
+    const logs = await server.request('GET', '/v1/jobs/export-7/logs');
+    assert.equal(logs.json.logs[0].message, '3 rows');
+  });
+});
+
 describe('nginx as in the README', () => {
   for (const name of ['nginx', 'nginx-error-page']) {
     test(`${name} is what the file has, which other tests run`, async () => {
