@@ -4,7 +4,7 @@
 //! which of several jobs is leased next, tokens (it is given their hashes).
 //! Flow: `handle_lease` → reports with a claim → `handle_release`, an end, or silence (`due`).
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
@@ -233,6 +233,6 @@ impl Job {
 
 impl Failure {
     pub(super) fn of(message: &str, code: &str) -> Self {
-        Self { message: message.to_string(), code: code.to_string() }
+        Self { message: message.into(), code: code.into() }
     }
 }

@@ -43,6 +43,10 @@ pub struct New {
 
 impl New {
     /// A job that may run now, with the defaults of everything.
+    #[expect(
+        clippy::self_named_constructors,
+        reason = "a job that is new is made, as every value is, by `new`"
+    )]
     #[must_use]
     pub fn new(id: JobId, job_type: JobType) -> Self {
         Self {
