@@ -4,6 +4,7 @@
 //! Flow: in ← counts from every part · out → the text of `/metrics`.
 
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::TypedMetric;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -14,6 +15,9 @@ use tidings_core::job::State;
 
 use crate::jobs::JobFigures;
 use crate::log::Stats;
+
+/// A figure for each state of jobs.
+type ByState<M> = Family<[(&'static str, &'static str); 1], M>;
 
 /// Counters of a hub.
 #[derive(Debug)]
@@ -31,8 +35,8 @@ pub(crate) struct Metrics {
     pub(crate) commit_seconds: Histogram,
     pub(crate) jobs_made: Counter,
     pub(crate) leases: Counter,
-    jobs_ended: Family<[(&'static str, &'static str); 1], Counter>,
-    jobs: Family<[(&'static str, &'static str); 1], Gauge>,
+    jobs_ended: ByState<Counter>,
+    jobs: ByState<Gauge>,
     lease_requests_waiting: Gauge,
     log_bytes: Gauge,
     channels: Gauge,
@@ -62,16 +66,8 @@ impl Metrics {
             commit_seconds: commit_histogram(r),
             jobs_made: counter(r, "jobs_made", "Jobs that were made"),
             leases: counter(r, "job_leases", "Leases that were granted"),
-            jobs_ended: {
-                let metric = Family::default();
-                r.register("jobs_ended", "Jobs that ended, by how", metric.clone());
-                metric
-            },
-            jobs: {
-                let metric = Family::default();
-                r.register("jobs", "Managed jobs that have not ended, by state", metric.clone());
-                metric
-            },
+            jobs_ended: by_state(r, "jobs_ended", "Jobs that ended, by how"),
+            jobs: by_state(r, "jobs", "Managed jobs that have not ended, by state"),
             lease_requests_waiting: gauge(r, "lease_requests_waiting", "Workers that wait for a job"),
             log_bytes: gauge(r, "log_bytes", "Bytes of the log on its medium"),
             channels: gauge(r, "channels", "Channels that the log has a record of"),
@@ -127,6 +123,22 @@ impl Metrics {
 
 fn gauge(registry: &mut Registry, name: &str, help: &str) -> Gauge {
     let metric = Gauge::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+fn by_state<M>(registry: &mut Registry, name: &str, help: &str) -> ByState<M>
+where
+    M: Clone
+        + Default
+        + std::fmt::Debug
+        + prometheus_client::encoding::EncodeMetric
+        + TypedMetric
+        + Send
+        + Sync
+        + 'static,
+{
+    let metric = ByState::default();
     registry.register(name, help, metric.clone());
     metric
 }

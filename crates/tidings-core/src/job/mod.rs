@@ -128,3 +128,6 @@ const _: () = {
     let rest = 8 * 1024;
     assert!(texts + limits::JOB_ARTIFACTS_MAX * artifact + json + rest <= limits::DATA_BYTES_MAX);
 };
+
+#[cfg(test)]
+mod tests;
