@@ -6,16 +6,6 @@ use std::vec::Vec;
 
 use super::*;
 
-const STATES: [State; 8] = [
-    State::Scheduled,
-    State::Queued,
-    State::Running,
-    State::Retrying,
-    State::Completed,
-    State::Failed,
-    State::Cancelled,
-    State::Expired,
-];
 const VERBS: [&str; 26] = [
     "lease",
     "lease_late",
@@ -144,7 +134,8 @@ impl Facts {
 
     fn all() -> Vec<Self> {
         let mut all = vec![];
-        for (mode, state) in [Mode::Managed, Mode::External].into_iter().flat_map(|m| STATES.map(|s| (m, s)))
+        for (mode, state) in
+            [Mode::Managed, Mode::External].into_iter().flat_map(|m| State::ALL.map(|s| (m, s)))
         {
             let is_live = !state.is_finished();
             for bits in 0..8_u8 {
