@@ -543,7 +543,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn a_job_does_what_the_table_says_and_ends_with_exactly_one_event(new in jobs(), ops in ops()) {
