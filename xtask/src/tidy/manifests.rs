@@ -13,7 +13,6 @@ const ALLOWED: &[&str] = &[
     "axum",
     "bytes",
     "clap",
-    "console",
     "crc32c",
     "csv",
     "expect-test",
@@ -26,7 +25,6 @@ const ALLOWED: &[&str] = &[
     "httpdate",
     "hyper",
     "hyper-util",
-    "indicatif",
     "listenfd",
     "memchr",
     "mio",
@@ -56,6 +54,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("crates/tidings-client/", &["tidings-core"]),
     ("crates/tidings-server/", &["tidings", "tidings-client"]),
     ("bench/", &["tidings-core", "tidings-client"]),
+    ("examples/", &["tidings", "tidings-client"]),
     ("xtask/", &["tidings-core", "tidings-client"]),
 ];
 
