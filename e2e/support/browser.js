@@ -141,3 +141,13 @@ class Stream {
 export function numbers(seen) {
   return seen.events.map(({ id, data }) => ({ n: JSON.parse(data).n, id }));
 }
+
+/** The status of every answer to `path` from now on. */
+export function statusesOf(page, path) {
+  const statuses = [];
+  page.on('response', (answer) => {
+    const url = new URL(answer.url());
+    if (url.pathname + url.search === path) statuses.push(answer.status());
+  });
+  return statuses;
+}

@@ -5,7 +5,7 @@ import { rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { describe, test } from 'node:test';
 
-import { BROWSERS, numbers, openPage, openStream } from '../support/browser.js';
+import { BROWSERS, numbers, openPage, openStream, statusesOf } from '../support/browser.js';
 import { eventually, startServer } from '../support/server.js';
 
 for (const name of BROWSERS) {
@@ -206,14 +206,4 @@ async function site(t, origin) {
   await new Promise((resolve) => http.listen(0, new URL(origin).hostname, resolve));
   t.after(() => new Promise((resolve) => http.close(resolve).closeAllConnections()));
   return `${origin}:${http.address().port}/`;
-}
-
-/** The status of every answer to `path` from now on. */
-function statusesOf(page, path) {
-  const statuses = [];
-  page.on('response', (answer) => {
-    const url = new URL(answer.url());
-    if (url.pathname + url.search === path) statuses.push(answer.status());
-  });
-  return statuses;
 }

@@ -16,7 +16,7 @@ const NEEDED: &[(&str, &str, &str)] = &[
     ("chromium", "chromium fonts-liberation", "browser tests"),
     ("firefox-esr", "firefox-esr", "browser tests"),
     ("nginx", "nginx", "proxy tests"),
-    ("redis-server", "redis-server", "the comparison with BullMQ"),
+    ("redis-server", "redis-server", "what concerns BullMQ"),
     ("xfs_io", "xfsprogs", "the power-loss test"),
     ("curl", "curl", "recipes"),
     ("ruby", "ruby", "recipes"),
