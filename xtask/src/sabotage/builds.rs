@@ -171,6 +171,41 @@ pub(super) const BUILDS: &[Build] = &[
         replace: "!replaced.insert((\"\", key))",
         catchers: &[Unit("tidings-core", "conflate"), Torture(10)],
     },
+    Build {
+        name: "any lease will do",
+        file: "crates/tidings-core/src/job/lease.rs",
+        find: "            (Some(own), Some(hash)) if own.hash == hash => match claim.attempt {",
+        replace: "            (Some(_), Some(_)) => match claim.attempt {",
+        catchers: &[Unit("tidings-core", "job::"), BlackBox("tidings", "queue::")],
+    },
+    Build {
+        name: "attempts without an end",
+        file: "crates/tidings-core/src/job/lease.rs",
+        find: "        if self.document.attempt >= self.document.max_attempts {",
+        replace: "        if false {",
+        catchers: &[Unit("tidings-core", "job::")],
+    },
+    Build {
+        name: "a job's end does not finish its channel",
+        file: "crates/tidings/src/jobs/record.rs",
+        find: "flags: Flags { is_final: event.is_final, ..Flags::default() },",
+        replace: "flags: Flags::default(),",
+        catchers: &[BlackBox("tidings", "queue::")],
+    },
+    Build {
+        name: "a lease is held by nobody",
+        file: "crates/tidings/src/jobs/lease.rs",
+        find: "        let (Some(leased), jobs) = (self.leased.take(), self.jobs.clone()) else { return };",
+        replace: "        let (Some(leased), jobs) = (self.leased.take().filter(|_| false), self.jobs.clone()) else { return };",
+        catchers: &[Unit("tidings", "jobs::tests")],
+    },
+    Build {
+        name: "the state of a job is trimmed",
+        file: "crates/tidings/src/jobs/record.rs",
+        find: "        append.flags.is_pinned = *is_state && !event.is_final;",
+        replace: "        append.flags.is_pinned = false;",
+        catchers: &[BlackBox("tidings", "queue::")],
+    },
 ];
 
 #[cfg(test)]
