@@ -1,6 +1,9 @@
-//! Measures the log on disk alone: durable events per second, opening, and slices at random depth.
+//! Measures the log on disk alone: durable events per second, opening, slices at random depth, and finished jobs.
 //!
-//! `cargo run --release -p tidings --example log_bench -- FOLDER [append|open|read]…`
+//! `cargo run --release -p tidings --example log_bench -- FOLDER [append|open|read|jobs]…`
+//!
+//! `jobs-fill`, `jobs-open` and `jobs-close` are the parts of `jobs`, so that each can be a process of its own: `jobs-open`
+//! prints what that process took of memory.
 //!
 //! Owns: figures. Does not know: the rest of tidings. Flow: a folder on the disk to be measured → one line per figure.
 #![allow(
@@ -45,6 +48,20 @@ fn main() {
         reads(&folder, 10);
         reads(&folder, 10_000);
     }
+    if wants("jobs") || wants("jobs-fill") {
+        fill_jobs(&folder, 1_000_000);
+    }
+    if wants("jobs") || wants("jobs-open") {
+        open_jobs(&folder, "after a kill, or as it was left");
+    }
+    if wants("jobs") || wants("jobs-close") {
+        let log = open(&folder);
+        log.maintain(1_795_305_600_000).expect("maintenance succeeds");
+        log.close().expect("the log closes");
+    }
+    if wants("jobs") {
+        open_jobs(&folder, "after close");
+    }
 }
 
 fn names(channels: usize) -> Vec<ChannelName> {
@@ -57,8 +74,11 @@ fn fresh(folder: &Path) -> DiskLog {
 }
 
 fn open(folder: &Path) -> DiskLog {
-    let retention =
-        Retention::default().events_max(u64::MAX / 4).channel_bytes_max(u64::MAX / 4).log_bytes_max(64 << 30);
+    let retention = Retention::default()
+        .events_max(u64::MAX / 4)
+        .channel_bytes_max(u64::MAX / 4)
+        .log_bytes_max(64 << 30)
+        .channels_max(4_000_000);
     DiskLog::open(folder, Options::default().retention(retention)).expect("the folder opens")
 }
 
@@ -150,6 +170,70 @@ fn opens(folder: &Path, events: usize, bytes: usize, channels: usize) {
             "open {events} events of {bytes} B, {how}: {crashed:?} after a crash, {closed:?} after close"
         );
     }
+}
+
+/// Jobs of four events each, all of them finished but for one in a thousand; never closed.
+fn fill_jobs(folder: &Path, jobs: usize) {
+    let log = fresh(folder);
+    let begun = Instant::now();
+    let (body, private) = (Bytes::from("b".repeat(350)), Bytes::from("p".repeat(350)));
+    let mut round = 0_u64;
+    let numbers: Vec<usize> = (0..jobs).collect();
+    for some in numbers.chunks(250) {
+        let event = |job: usize, step: u8| Append {
+            channel: ChannelName::parse(&format!("job:{:032x}", mixed(job))).expect("a name"),
+            body: body.clone(),
+            private: Some(private.clone()),
+            expected_prev: None,
+            key: None,
+            time_ms: 1_795_305_600_000,
+            expires_at_ms: None,
+            flags: Flags { is_final: step == 3 && job % 1_000 > 0, is_pinned: step < 3, ..Flags::default() },
+        };
+        let events = some.iter().flat_map(|&job| (0..4).map(move |step| (job, step)));
+        let events = events.map(|(job, step)| event(job, step)).collect();
+        log.append(vec![Group { events, idempotency: None }]).expect("the append succeeds");
+        round += 1;
+        if round % 64 == 0 {
+            log.maintain(1_795_305_600_000).expect("maintenance succeeds");
+        }
+    }
+    println!("jobs: {jobs} with four events each made in {:?}, {:?}", begun.elapsed(), log.stats());
+}
+
+/// Names of jobs are random; these can be made again.
+fn mixed(job: usize) -> u128 {
+    let job = u128::try_from(job).unwrap_or(0) + 1;
+    job.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835)
+}
+
+fn open_jobs(folder: &Path, how: &str) {
+    let begun = Instant::now();
+    let log = open(folder);
+    let opened = begun.elapsed();
+    let begun = Instant::now();
+    let unfinished = log.unfinished("job:").len();
+    println!(
+        "jobs: {how}: open {opened:?}, {unfinished} unfinished of {} in {:?}",
+        log.stats().channels,
+        begun.elapsed()
+    );
+    println!("jobs: memory {}", memory());
+    let (begun, mut after, mut found) = (Instant::now(), None, 0);
+    loop {
+        let page = log.channels_page("job:", after.as_ref(), 1_000);
+        let Some((last, _)) = page.last() else { break };
+        after = Some(last.clone());
+        found += page.len();
+    }
+    println!("jobs: {found} found by pages in {:?}, memory {}", begun.elapsed(), memory());
+}
+
+/// What this process takes now, and the most it ever took.
+fn memory() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let lines = status.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("VmHWM"));
+    lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join(", ")
 }
 
 fn reads(folder: &Path, channels: usize) {

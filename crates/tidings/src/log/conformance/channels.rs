@@ -60,6 +60,52 @@ pub fn channels_are_listed_by_prefix(new: New<'_>) {
     assert_eq!(bench.stats().channels, 7);
 }
 
+/// The unfinished ones are the list without those that are finished, deleted or trimmed ones included.
+pub fn unfinished_channels_are_listed_by_prefix(new: New<'_>) {
+    let bench = Bench::new(new);
+    for name in ["job:3", "job:1", "job:2", "jo", "k", "job:4"] {
+        bench.put(name, "x");
+    }
+    for name in ["job:2", "k", "job:5"] {
+        appended(bench.group(plain(vec![final_event(name, "end")])));
+    }
+    bench.delete(&channel("job:4")).unwrap();
+    let of = |prefix: &str| {
+        let mut listed = bench.unfinished(prefix);
+        listed.sort_by(|(a, _), (b, _)| a.cmp(b));
+        assert!(listed.iter().all(|(name, window)| bench.window(name) == Some(*window)));
+        listed.iter().map(|(name, _)| name.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("job:"), ["job:1", "job:3", "job:4"]);
+    assert_eq!(of(""), ["jo", "job:1", "job:3", "job:4"]);
+    assert_eq!((of("k"), of("x")), (vec![], vec![]));
+}
+
+/// Pages of any size add up to the list: every channel with the prefix once, and nothing behind the last one.
+pub fn pages_of_channels_add_up_to_the_list(new: New<'_>) {
+    let bench = Bench::new(new);
+    for i in 0..50 {
+        bench.put(&format!("job:{}", i * 7 % 50), "x");
+        bench.put(&format!("other:{i}"), "x");
+    }
+    appended(bench.group(plain(vec![final_event("job:9", "end")])));
+    for (prefix, max) in [("job:", 1), ("job:", 7), ("job:", 50), ("job:", 1_000), ("", 33), ("x", 5)] {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let page = bench.channels_page(prefix, after.as_ref(), max);
+            assert!(page.len() <= max);
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            all.extend(page);
+            assert!(all.len() <= 100, "pages of {max} do not end");
+        }
+        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut listed = bench.channels(prefix);
+        listed.sort_by(|(a, _), (b, _)| a.cmp(b));
+        assert_eq!(all, listed, "{prefix} in pages of {max}");
+    }
+}
+
 fn before_last(bench: &Bench, names: &[&str], n: usize, upto: Seq) -> Seq {
     let names: Vec<ChannelName> = names.iter().map(|name| channel(name)).collect();
     bench.before_last(&names, n, upto).unwrap()

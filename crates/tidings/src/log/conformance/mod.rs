@@ -187,6 +187,8 @@ macro_rules! __log_conformance {
             an_unknown_channel_has_no_window
             a_window_tells_first_head_and_count
             channels_are_listed_by_prefix
+            unfinished_channels_are_listed_by_prefix
+            pages_of_channels_add_up_to_the_list
             before_last_counts_over_all_channels
             before_last_ends_at_the_oldest_event_and_at_upto
             a_deletion_moves_the_floor_to_the_head

@@ -23,6 +23,9 @@ use crate::log::{Idempotency, LogError};
 
 pub(super) const NAME: &str = "checkpoint";
 
+/// Bytes of a channel's record, at the least.
+const CHANNEL_BYTES_MIN: usize = 1 + 1 + 1 + 10 * 8 + 4;
+
 /// Records that are copied under one lock.
 const CHUNK: usize = 4_096;
 
@@ -302,6 +305,8 @@ pub(super) fn read(disk: &dyn Disk) -> io::Result<Option<Result<Checkpoint, BadS
 fn decode(bytes: &[u8]) -> Result<Checkpoint, BadStart> {
     let mut take = Take(format::open_sealed(bytes, FileKind::Checkpoint)?);
     let mut checkpoint = take_checkpoint(&mut take).ok_or(BadStart::Damaged)?;
+    // Too much rather than too little: what is not used costs nothing, and growing would copy all of them.
+    checkpoint.channels.reserve(take.0.len() / CHANNEL_BYTES_MIN);
     while !take.0.is_empty() {
         checkpoint.channels.push(take_channel(&mut take).ok_or(BadStart::Damaged)?);
     }

@@ -190,6 +190,10 @@ impl DiskLog {
         }
     }
 
+    fn windows_of(&self, names: Vec<ChannelName>) -> Vec<(ChannelName, Window)> {
+        names.into_iter().filter_map(|name| self.window_of(&name).map(|window| (name, window))).collect()
+    }
+
     fn note_damage(&self, file: &str, offset: u64) {
         let place = format!("{}: offset {offset}", self.disk.path().join(file).display());
         let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
@@ -224,12 +228,24 @@ impl Log for DiskLog {
     }
 
     fn channels(&self, prefix: &str) -> Vec<(ChannelName, Window)> {
-        let mut names: Vec<ChannelName> = {
-            let state = self.state();
-            state.channels().filter(|c| c.name.as_str().starts_with(prefix)).map(|c| c.name.clone()).collect()
-        };
-        names.sort_unstable();
-        names.into_iter().filter_map(|name| self.window_of(&name).map(|window| (name, window))).collect()
+        let names = self.state().names(prefix, |_| true);
+        self.windows_of(names)
+    }
+
+    fn unfinished(&self, prefix: &str) -> Vec<(ChannelName, Window)> {
+        let names = self.state().names(prefix, |channel| !channel.is_finished);
+        // Meanwhile some may have finished.
+        self.windows_of(names).into_iter().filter(|(_, window)| window.finished.is_none()).collect()
+    }
+
+    fn channels_page(
+        &self,
+        prefix: &str,
+        after: Option<&ChannelName>,
+        max: usize,
+    ) -> Vec<(ChannelName, Window)> {
+        let names = self.state().names_behind(prefix, after, max);
+        self.windows_of(names)
     }
 
     fn head(&self) -> Seq {

@@ -221,9 +221,13 @@ fn too_many(state: &State) -> Vec<u32> {
         return Vec::new();
     }
     let mut heads: Vec<(Seq, u32)> = state.heads().collect();
-    heads.sort_unstable();
-    let old = too_old.map_or(0, |last| heads.partition_point(|&(head, _)| head <= last));
-    heads.into_iter().take(excess.max(old)).map(|(_, slot)| slot).collect()
+    let old = too_old.map_or(0, |last| heads.iter().filter(|&&(head, _)| head <= last).count());
+    let count = excess.max(old);
+    if count < heads.len() {
+        heads.select_nth_unstable(count);
+        heads.truncate(count);
+    }
+    heads.into_iter().map(|(_, slot)| slot).collect()
 }
 
 fn as_log_error(error: AppendError) -> LogError {

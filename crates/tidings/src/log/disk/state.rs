@@ -189,6 +189,10 @@ impl Steps {
     }
 }
 
+/// How far below the floor of the log the newest position that is gone is looked for, among final and pinned events: there
+/// may be a million of them. Beyond, a follower of the whole log starts anew that would not have to.
+const KEPT_MAX: u64 = 64 * 1024;
+
 /// A bound with the slack of one eighth, so that floors move in steps.
 pub(super) fn with_slack(max: u64) -> u64 {
     max.saturating_add(max / 8)
@@ -269,11 +273,16 @@ impl State {
         self.put(channel)
     }
 
-    /// A record as a checkpoint had it.
-    pub(super) fn restore(&mut self, mut channel: Channel) -> u32 {
-        self.next_id += 1;
-        channel.id = self.next_id;
-        self.put(channel)
+    /// All records as a checkpoint had them; there are none yet.
+    // With a million of them, growing step by step would be the larger part of a start.
+    pub(super) fn restore(&mut self, mut channels: Vec<Channel>) {
+        self.by_name.reserve(channels.len());
+        for (slot, channel) in channels.iter_mut().enumerate() {
+            self.next_id += 1;
+            channel.id = self.next_id;
+            self.by_name.insert(channel.name.clone(), super::format::len32(slot));
+        }
+        self.slots = channels.into_iter().map(Some).collect();
     }
 
     fn put(&mut self, channel: Channel) -> u32 {
@@ -317,6 +326,28 @@ impl State {
 
     pub(super) fn channels(&self) -> impl Iterator<Item = &Channel> {
         self.slots.iter().flatten()
+    }
+
+    /// The names of some channels, in their order.
+    pub(super) fn names(&self, prefix: &str, is_meant: impl Fn(&Channel) -> bool) -> Vec<ChannelName> {
+        let named = self.channels().filter(|c| is_meant(c) && c.name.as_str().starts_with(prefix));
+        let mut names: Vec<ChannelName> = named.map(|channel| channel.name.clone()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The names of at most `max` channels, in the order of their slots.
+    pub(super) fn names_behind(
+        &self,
+        prefix: &str,
+        after: Option<&ChannelName>,
+        max: usize,
+    ) -> Vec<ChannelName> {
+        let after = after.and_then(|after| self.slot(after.as_str()));
+        let from = after.map_or(0, |slot| super::format::to_usize(slot).saturating_add(1));
+        let behind = self.slots.get(from..).unwrap_or_default().iter().flatten();
+        let named = behind.filter(|channel| channel.name.as_str().starts_with(prefix));
+        named.take(max).map(|channel| channel.name.clone()).collect()
     }
 
     /// The head of every channel that may be forgotten, with its slot.
@@ -403,7 +434,8 @@ impl State {
             let is_kept = channel.is_finished && channel.floor < channel.head;
             channel.pin.as_deref().map(|pin| pin.seq).or(is_kept.then_some(channel.head))
         };
-        let mut kept: Vec<Seq> = self.channels().filter_map(kept).filter(|&seq| seq <= floor).collect();
+        let is_near = |seq: &Seq| *seq <= floor && floor.0 - seq.0 < KEPT_MAX;
+        let mut kept: Vec<Seq> = self.channels().filter_map(kept).filter(is_near).collect();
         kept.sort_unstable();
         let mut gone = floor;
         while kept.pop() == Some(gone) && gone > Seq::ZERO {

@@ -81,7 +81,20 @@ impl Log for MemoryLog {
     }
 
     fn channels(&self, prefix: &str) -> Vec<(ChannelName, Window)> {
-        self.state().channels(prefix)
+        self.state().channels(prefix, None).collect()
+    }
+
+    fn unfinished(&self, prefix: &str) -> Vec<(ChannelName, Window)> {
+        self.state().channels(prefix, None).filter(|(_, window)| window.finished.is_none()).collect()
+    }
+
+    fn channels_page(
+        &self,
+        prefix: &str,
+        after: Option<&ChannelName>,
+        max: usize,
+    ) -> Vec<(ChannelName, Window)> {
+        self.state().channels(prefix, after).take(max).collect()
     }
 
     fn head(&self) -> Seq {

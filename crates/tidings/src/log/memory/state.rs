@@ -4,7 +4,7 @@
 //! Flow: in ← groups, deletions and the time · out → outcomes and windows.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::Bound::{Included, Unbounded};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use tidings_core::{ChannelName, Seq};
 
@@ -287,11 +287,16 @@ impl State {
         self.channel(name).map(Channel::window)
     }
 
-    pub(super) fn channels(&self, prefix: &str) -> Vec<(ChannelName, Window)> {
-        let from = self.channels.range::<str, _>((Included(prefix), Unbounded));
-        from.take_while(|(name, _)| name.as_str().starts_with(prefix))
+    pub(super) fn channels<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a ChannelName>,
+    ) -> impl Iterator<Item = (ChannelName, Window)> + 'a {
+        let from = after.map_or(Included(prefix), |after| Excluded(after.as_str().max(prefix)));
+        self.channels
+            .range::<str, _>((from, Unbounded))
+            .take_while(move |(name, _)| name.as_str().starts_with(prefix))
             .map(|(name, channel)| (name.clone(), channel.window()))
-            .collect()
     }
 
     pub(super) fn head(&self) -> Seq {

@@ -152,9 +152,7 @@ impl<'a> Recovery<'a> {
         self.state.horizon = checkpoint.horizon;
         self.state.gone = checkpoint.gone;
         std::mem::take(&mut checkpoint.times).into_iter().for_each(|step| self.state.times.restore(step));
-        for channel in std::mem::take(&mut checkpoint.channels) {
-            self.state.restore(channel);
-        }
+        self.state.restore(std::mem::take(&mut checkpoint.channels));
         for (idempotency, first, count) in std::mem::take(&mut checkpoint.keys) {
             self.keys.remember(idempotency, first, count);
         }
