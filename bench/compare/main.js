@@ -69,6 +69,8 @@ async function work() {
 async function report() {
   const [count, reporters, batch] = [number('jobs'), number('reporters'), number('batch')]
   const jobs = await queue.running(count)
+  // Behind an event of a job, tidings holds its progress back for a tenth of a second.
+  await sleep(300)
   const share = Math.floor(count / reporters)
   const latencies = []
   const started = micros()
