@@ -78,8 +78,10 @@ fn e2e() -> Result<()> {
     program("npm", &["test", "--prefix", "e2e"], STEP_LIMIT)
 }
 
-/// A minute of everything at once; `cargo xtask torture --minutes 5` is the long run.
+/// A minute of everything at once, and most of one for jobs; `cargo xtask torture --minutes 5` is the long run of the
+/// first, and with `--jobs` of the second.
 fn torture() -> Result<()> {
     // Not this executable: building the workspace has replaced it.
-    cargo(&["xtask", "torture", "--seconds", "60"])
+    cargo(&["xtask", "torture", "--seconds", "60"])?;
+    cargo(&["xtask", "torture", "--jobs", "--seconds", "45"])
 }

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -13,6 +14,7 @@ use tidings_core::EventId;
 use tidings_core::limits::EVENT_PARSE_BYTES_MAX;
 use tidings_core::wire::sse::parse::{self, Item, Parser};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 
 use super::Run;
 use super::connection::Connection;
@@ -23,6 +25,8 @@ use super::trace::{Document, Event, Kind, Stream};
 const READERS: usize = 8;
 /// Of so many streams one is asked for again behind its end.
 const AGAIN: usize = 10;
+/// How long after a start the list may be without some that have ended.
+const LISTED: Duration = Duration::from_secs(20);
 
 /// How many managed jobs have not ended.
 pub(super) async fn waiting(connection: &mut Connection) -> Result<u64> {
@@ -35,12 +39,22 @@ pub(super) async fn waiting(connection: &mut Connection) -> Result<u64> {
 
 /// Reads everything.
 pub(super) async fn everything(run: &Rc<Run>) -> Result<Vec<Stream>> {
-    let mut ids = listed(run).await?;
-    let is_listed = ids.clone();
-    ids.extend(run.made.borrow().iter().filter_map(|made| made.id.clone()));
-    if let Some(id) = ids.iter().find(|id| !is_listed.contains(*id)) {
-        run.complain(format!("{id} is not in the list of jobs"));
-    }
+    let acknowledged: BTreeSet<String> =
+        run.made.borrow().iter().filter_map(|made| made.id.clone()).collect();
+    let until = Instant::now() + LISTED;
+    let mut ids = loop {
+        let ids = listed(run).await?;
+        // After a start, jobs that have ended come into the list behind everything else.
+        match acknowledged.iter().find(|id| !ids.contains(*id)) {
+            Some(id) if Instant::now() > until => {
+                run.complain(format!("{id} is not in the list of jobs"));
+                break ids;
+            }
+            Some(_) => sleep(Duration::from_millis(50)).await,
+            None => break ids,
+        }
+    };
+    ids.extend(acknowledged);
     let left = Rc::new(RefCell::new(ids.into_iter().collect::<Vec<_>>()));
     let mut readers: JoinSet<Result<Vec<Stream>>> = JoinSet::new();
     for _ in 0..READERS {

@@ -28,6 +28,11 @@ pub(super) fn run(args: &LeaseOne) -> Result<Value> {
     let target = Target::parse(&args.url)?;
     let mut maker = Calls::new(target.clone(), NETWORK, 1)?;
     let mut worker = Calls::new(target, NETWORK, 1)?;
+    // Requests leave at once only on a connection that stands.
+    for calls in [&mut maker, &mut worker] {
+        calls.send(0, "GET", "/healthz", "", b"")?;
+        calls.answer()?.success()?;
+    }
     let path = format!("/v1/queues/{QUEUE}/lease");
     let (mut to_waiting, mut of_ready) = (Vec::new(), Vec::new());
     for _ in 0..args.samples {
@@ -42,14 +47,14 @@ pub(super) fn run(args: &LeaseOne) -> Result<Value> {
         let answer = worker.answer()?.success()?;
         to_waiting.push(clock::micros() - sent);
         maker.answer()?.success()?;
-        finish(&mut worker, leased(&answer)?)?;
+        finish(&mut worker, leased(&answer)?).context("a worker that waits")?;
         // A job is there, and a worker comes. As many wait afterwards as before.
         let waiting = format!("{{\"type\":\"waiting\",\"queue\":\"{QUEUE}\"}}");
         ask(&mut maker, "/v1/jobs", &waiting)?;
         let sent = clock::micros();
         let answer = ask(&mut worker, &path, r#"{"worker_id":"bench","max":1,"wait_ms":0}"#)?;
         of_ready.push(clock::micros() - sent);
-        finish(&mut worker, leased(&answer)?)?;
+        finish(&mut worker, leased(&answer)?).context("a worker that comes")?;
     }
     Ok(json!({
         "scenario": "lease",

@@ -69,12 +69,11 @@ struct Leases {
 #[derive(Debug, Deserialize)]
 struct Leased {
     id: String,
-    #[serde(default)]
-    input: Input,
+    input: Option<Input>,
     lease: Token,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Input {
     /// When it was asked for, in Unix microseconds.
     #[serde(default)]

@@ -44,7 +44,7 @@ pub(super) fn run(args: &Work) -> Result<Value> {
             let slot = running.get_mut(worker).context("a worker")?;
             if let Some(job) = slot.take() {
                 last = clock::micros();
-                latencies.push(last.saturating_sub(job.input.t));
+                latencies.push(job.input.map_or(0, |input| last.saturating_sub(input.t)));
                 lease(&mut calls, worker)?;
             } else if let Some(job) = leased(&answer)?.pop() {
                 complete(&mut calls, worker, &job)?;
