@@ -9,6 +9,7 @@ import { describe, test } from 'node:test';
 
 import { BROWSERS, openPage } from '../support/browser.js';
 import { addToQueue, report, startExports, startRedis, startWorker } from '../support/examples.js';
+import { startProxy } from '../support/proxy.js';
 import { end, eventually, root, startServer } from '../support/server.js';
 import { watch } from '../support/watch.js';
 
@@ -94,6 +95,35 @@ for (const kind of ['python', 'node']) {
       await opens(server, lastOf(events), report(SLOW));
     });
 
+    test('keeps its lease though none of its progress gets through', async (t) => {
+      const server = await startServer(t);
+      const proxy = await startProxy(t, server, (_, path) => (path.endsWith('/progress') ? 503 : undefined));
+      await startWorker(t, kind, proxy);
+      const events = await watch(t, (await create(server, { rows: SLOW }, { lease_ms: 2_000 })).events).end();
+      assert.deepEqual([events.at(-1).type, lastOf(events).attempt], ['complete', 1]);
+      assert.deepEqual([...new Set(events.map(({ data }) => data.progress))], [0, undefined, 100]);
+      await opens(server, lastOf(events), report(SLOW));
+    });
+
+    test('says everything once though its answers get lost', async (t) => {
+      const server = await startServer(t);
+      const lost = new Set();
+      const proxy = await startProxy(t, server, (_, path) => {
+        const [, kind] = /(logs|artifacts|complete)/.exec(path) ?? [];
+        if (kind === undefined || lost.has(kind)) return undefined;
+        lost.add(kind);
+        return 'lost';
+      });
+      const worker = await startWorker(t, kind, proxy);
+      const job = await create(server, { rows: QUICK });
+      const events = await watch(t, job.events).end();
+      assert.equal(events.filter(({ type }) => type === 'log').length, 1);
+      assert.deepEqual([events.at(-1).type, lastOf(events).attempt, lastOf(events).artifacts.length], ['complete', 1, 1]);
+      await eventually('the worker to hear of it', () => worker.text.includes(`${job.id}: attempt 1: complete`));
+      assert.equal(lost.size, 3);
+      await opens(server, lastOf(events), report(QUICK));
+    });
+
     test('goes on over a restart of the server, in mid-job and without one', async (t) => {
       const { server, job, worker } = await start(t, kind, { rows: SLOW });
       await watch(t, job.events).until('progress', isHalfway);
@@ -145,6 +175,14 @@ describe('The BullMQ example', { concurrency: 4, timeout: 120_000 }, () => {
     assert.deepEqual([lastOf(events).state, lastOf(events).attempt], ['cancelled', 1]);
     const job = await jobsOf(t, redis)(data.id);
     assert.deepEqual([await job.getState(), job.attemptsMade, job.failedReason], ['failed', 1, 'cancelled']);
+  });
+
+  test('is cancelled also if it tells nothing', async (t) => {
+    const { server, stream } = await startQueue(t, 10 * SLOW, {}, (_, path) => (path.endsWith('/progress') ? 400 : undefined));
+    const { data } = await stream.until('the run', ({ data }) => data.state === 'running');
+    assert.equal((await server.request('POST', `/v1/jobs/${data.id}/cancel`, {})).status, 202);
+    const events = await stream.end();
+    assert.deepEqual([events.at(-1).type, lastOf(events).state], ['error', 'cancelled']);
   });
 
   test('goes on while tidings is away, and catches up', async (t) => {
@@ -220,11 +258,11 @@ async function create(server, input, more = {}) {
 }
 
 /** A queue with a job in it that is watched before a worker comes. */
-async function startQueue(t, rows, env = {}) {
+async function startQueue(t, rows, env = {}, fate = () => undefined) {
   const [server, redis] = await Promise.all([startServer(t), startRedis(t)]);
   const stream = watch(t, await addToQueue(t, rows, server, redis));
   await stream.until('its state', ({ data }) => data.state === 'queued');
-  await startWorker(t, 'bullmq', server, { REDIS_URL: redis, ...env });
+  await startWorker(t, 'bullmq', await startProxy(t, server, fate), { REDIS_URL: redis, ...env });
   return { server, redis, stream };
 }
 

@@ -119,7 +119,7 @@ class Job:
                 continue  # There is time for one more before the lease expires.
             if status == 200:
                 state = answer["leases"][0]["status"]
-                self.lost, self.cancelled = state == "lost", self.cancelled or state == "cancel"
+                self.lost, self.cancelled = self.lost or state == "lost", self.cancelled or state == "cancel"
                 if answer["worker"]["state"] == "stop":
                     stopping.set()
 
