@@ -115,6 +115,8 @@ pub const JOB_ENTRIES_MAX: usize = 100;
 pub const JOB_LOG_BYTES_MAX: usize = 16 * 1024;
 /// Schedules of a server.
 pub const SCHEDULES_MAX: usize = 10_000;
+/// The job of a schedule, in bytes of JSON: it is stored again with each state of the schedule.
+pub const SCHEDULE_JOB_BYTES_MAX: usize = 16 * 1024;
 /// The interval of a schedule, in milliseconds.
 pub const EVERY_MS: core::ops::RangeInclusive<u64> = 1_000..=366 * 24 * 60 * 60 * 1000;
 /// How long the stream of an unknown job of another queue waits for it, in milliseconds.

@@ -85,7 +85,7 @@ impl Hub {
         Self::start(settings, log).map_err(|source| OpenError::Io { path: "threads".into(), source })
     }
 
-    fn start(settings: Settings, log: Arc<dyn Log>) -> std::io::Result<Self> {
+    pub(crate) fn start(settings: Settings, log: Arc<dyn Log>) -> std::io::Result<Self> {
         let metrics = Arc::new(Metrics::new());
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = settings.shards.unwrap_or(cores);

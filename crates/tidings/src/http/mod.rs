@@ -28,6 +28,8 @@ mod workers;
 
 mod upload;
 
+mod schedules;
+
 mod conditional;
 
 mod download;
@@ -110,6 +112,8 @@ fn table() -> Vec<(&'static str, MethodRouter<Hub>)> {
         ("/v1/leases:renew", only(post(workers::renew))),
         ("/v1/workers", only(get(workers::list))),
         ("/v1/workers/{id}", only(axum::routing::put(workers::tell))),
+        ("/v1/schedules", only(get(schedules::list))),
+        ("/v1/schedules/{name}", only(get(schedules::show).put(schedules::put).delete(schedules::delete))),
         ("/healthz", only(get(health::healthz))),
         ("/readyz", only(get(health::readyz))),
         ("/metrics", only(get(health::metrics))),

@@ -29,6 +29,15 @@ pub enum JobsError {
     /// Another job holds the unique key.
     #[error("job {0} holds the unique key")]
     Unique(String),
+    /// The schedule makes no sense.
+    #[error("{0}")]
+    Schedule(String),
+    /// There is no such schedule.
+    #[error("there is no schedule {0}")]
+    ScheduleNotFound(String),
+    /// Too many schedules.
+    #[error("there are {max} schedules; no more are taken", max = limits::SCHEDULES_MAX)]
+    SchedulesTooMany,
     /// The job has not ended.
     #[error("the job has not ended")]
     NotFinished,
@@ -71,6 +80,9 @@ impl JobsError {
             Self::Exists(_) => "job_exists",
             Self::TooMany => "jobs_too_many",
             Self::Unique(_) => "unique_conflict",
+            Self::Schedule(_) => "schedule_invalid",
+            Self::ScheduleNotFound(_) => "schedule_not_found",
+            Self::SchedulesTooMany => "schedules_too_many",
             Self::NotFinished => "job_not_finished",
             Self::NotManaged => "job_not_managed",
             Self::KeysFull => "idempotency_keys_full",

@@ -38,10 +38,7 @@ impl Jobs {
 
     pub(crate) async fn create_or_find(&self, new: NewJob) -> Result<Created, JobsError> {
         let state = &self.hub.0.jobs;
-        let live = state.live.lock().unwrap_or_else(PoisonError::into_inner).len();
-        if live >= limits::JOBS_LIVE_MAX {
-            return Err(JobsError::TooMany);
-        }
+        self.require_room()?;
         let id = new.id.clone().map_or_else(|| fresh_id(new.idempotency_key.as_deref()), Ok)?;
         let new = new.settled(id, clock::unix_ms())?;
         if let Some(parent) = &new.core.parent {
@@ -65,6 +62,29 @@ impl Jobs {
         }
     }
 
+    /// Makes the job of a schedule, with the schedule's next state in the same append.
+    pub(super) async fn make_beside(
+        &self,
+        id: JobId,
+        new: NewJob,
+        beside: Vec<crate::log::Append>,
+    ) -> Result<Created, JobsError> {
+        self.require_room()?;
+        let mut new = new.settled(id, clock::unix_ms())?;
+        // A parent that is gone by now is no reason to refuse.
+        if let Some(parent) = &new.core.parent
+            && self.document(&JobId::parse(parent)?).await?.is_none()
+        {
+            new.core.parent = None;
+        }
+        self.make(new, beside).await
+    }
+
+    fn require_room(&self) -> Result<(), JobsError> {
+        let live = self.hub.0.jobs.live.lock().unwrap_or_else(PoisonError::into_inner).len();
+        if live >= limits::JOBS_LIVE_MAX { Err(JobsError::TooMany) } else { Ok(()) }
+    }
+
     /// The holder of a unique key has to go. If it ended by itself, that is as well.
     async fn replace(&self, holder: &JobId) -> Result<(), JobsError> {
         match self.cancel_as(holder, Some("another job took its place".into()), None, "replaced").await {
@@ -73,7 +93,7 @@ impl Jobs {
         }
     }
 
-    async fn require_parent(&self, parent: &str) -> Result<(), JobsError> {
+    pub(super) async fn require_parent(&self, parent: &str) -> Result<(), JobsError> {
         let id = JobId::parse(parent)?;
         match self.document(&id).await? {
             Some(_) => Ok(()),
@@ -157,9 +177,14 @@ impl Jobs {
 /// An id that sorts by time; with a key, the same for every repeat of it.
 fn fresh_id(key: Option<&str>) -> Result<JobId, JobError> {
     match key {
-        Some(key) => JobId::parse(&format!("{MADE_HERE}{:032x}", key_hash("jobs", key))),
+        Some(key) => id_of(key_hash("jobs", key)),
         None => JobId::parse(&format!("{MADE_HERE}{:012x}{:016x}", clock::unix_ms(), clock::random())),
     }
+}
+
+/// The id that belongs to a hash.
+pub(super) fn id_of(hash: u128) -> Result<JobId, JobError> {
+    JobId::parse(&format!("{MADE_HERE}{hash:032x}"))
 }
 
 /// How the ids begin that this server makes.

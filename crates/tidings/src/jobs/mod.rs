@@ -28,6 +28,8 @@ mod handler;
 
 mod timer;
 
+mod schedule;
+
 mod artifact;
 
 mod upload;
@@ -67,6 +69,7 @@ pub use new::{NewJob, OnConflict};
 pub(crate) use report::Report;
 pub use report::Reported;
 pub use routes::{JobRoute, RouteError};
+pub(crate) use schedule::Wanted as WantedSchedule;
 use store::{Live, Turn};
 pub(crate) use upload::NewFile;
 pub(crate) use workers::WorkerState;
@@ -105,6 +108,7 @@ pub(crate) struct State {
     ended: ended::Ended,
     unique: unique::Unique,
     workers: workers::Workers,
+    schedules: Arc<schedule::Schedules>,
     /// Streams that wait for a job of another queue.
     arrivals: Mutex<HashMap<JobId, Arc<Notify>>>,
     handlers: RwLock<HashMap<JobType, Handler>>,
@@ -177,6 +181,7 @@ impl State {
             index: Arc::default(),
             ended: ended::Ended::default(),
             unique,
+            schedules: Arc::new(schedule::Schedules::open(log)),
             workers: workers::Workers::default(),
             arrivals: Mutex::default(),
             handlers: RwLock::default(),

@@ -30,6 +30,7 @@ impl Jobs {
         let hub = std::sync::Arc::downgrade(&self.hub.0);
         runtime.spawn(deadlines(hub.clone(), std::sync::Arc::clone(&state.index)));
         runtime.spawn(forgetting(hub.clone()));
+        runtime.spawn(super::schedule::run(hub.clone(), std::sync::Arc::clone(&state.schedules)));
         runtime.spawn(async move {
             if let Some(jobs) = jobs_of(&hub) {
                 jobs.interrupted().await;

@@ -48,6 +48,8 @@ mod reports;
 
 mod artifacts;
 
+mod schedules;
+
 mod publish;
 
 mod slow;
