@@ -188,13 +188,17 @@ fn fill_jobs(folder: &Path, jobs: usize) {
             key: None,
             time_ms: 1_795_305_600_000,
             expires_at_ms: None,
-            flags: Flags { is_final: step == 3 && job % 1_000 > 0, is_pinned: step < 3, ..Flags::default() },
+            flags: Flags {
+                is_final: step == 3 && !job.is_multiple_of(1_000),
+                is_pinned: step < 3,
+                ..Flags::default()
+            },
         };
         let events = some.iter().flat_map(|&job| (0..4).map(move |step| (job, step)));
         let events = events.map(|(job, step)| event(job, step)).collect();
         log.append(vec![Group { events, idempotency: None }]).expect("the append succeeds");
         round += 1;
-        if round % 64 == 0 {
+        if round.is_multiple_of(64) {
             log.maintain(1_795_305_600_000).expect("maintenance succeeds");
         }
     }

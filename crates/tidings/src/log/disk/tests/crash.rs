@@ -1,5 +1,6 @@
 //! Power cuts at every write and every sync, failing syncs, and a full disk.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use tidings_core::Seq;
 use super::super::io::sim::{Fault, Random, SimDisk};
 use super::super::{DiskLog, Options};
 use super::{append, channel, event, group, read};
-use crate::log::{AppendError, Flags, Group, Idempotency, Log, LogError, Outcome, Retention};
+use crate::log::{AppendError, Flags, Group, Idempotency, Log, LogError, Outcome, Retention, event_at};
 
 fn options(disk: &SimDisk) -> Options {
     let retention = Retention::default().events_max(40).age_ms_max(10_000).horizon_ms(20_000);
@@ -25,6 +26,8 @@ struct Told {
     /// Acknowledged events: channel, sequence, body.
     events: Vec<(String, Seq, String)>,
     keys: Vec<(u128, Seq)>,
+    /// The newest pinned event of each channel that was acknowledged.
+    pinned: BTreeMap<String, (Seq, String)>,
     /// Channels whose deletion was acknowledged, up to where.
     deleted: Vec<(String, Seq)>,
     now_ms: u64,
@@ -41,7 +44,7 @@ fn work(disk: &SimDisk, seed: u64) -> Told {
             let body = format!("{run}-{step} {}", "x".repeat(random.below(300)));
             let name = format!("c{}", random.below(5));
             let mut one = event(&name, &body, told.now_ms);
-            one.flags = Flags { is_text: step % 2 == 0, ..Flags::default() };
+            one.flags = Flags { is_text: step % 2 == 0, is_pinned: step % 7 == 1, ..Flags::default() };
             one.private = (step % 3 == 0).then(|| Bytes::from_static(b"private"));
             let key = u128::from(run * 1_000 + step);
             let idempotency =
@@ -49,6 +52,9 @@ fn work(disk: &SimDisk, seed: u64) -> Told {
             let groups = vec![Group { events: vec![one], idempotency }];
             let Ok(outcomes) = log.append(groups) else { return told };
             let Some(Outcome::Appended(places)) = outcomes.first() else { panic!("{outcomes:?}") };
+            if step % 7 == 1 {
+                told.pinned.insert(name.clone(), (places[0].seq, body.clone()));
+            }
             told.events.push((name.clone(), places[0].seq, body));
             if idempotency.is_some() {
                 told.keys.push((key, places[0].seq));
@@ -100,6 +106,19 @@ fn check(disk: &SimDisk, told: &Told, context: &str) {
             aged || deleted.is_some() || kept.is_none() || Some(window.floor) <= kept,
             "{context}: {name}"
         );
+    }
+    for (name, (at, body)) in &told.pinned {
+        let name = channel(name);
+        let window = log.window(&name);
+        // A deletion, or a newer one, whose outcome is unknown.
+        if window.is_none_or(|w| w.deleted.max(w.pinned) > Some(*at) || w.deleted == Some(*at)) {
+            let deleted = told.deleted.iter().any(|(of, upto)| *of == name.as_str() && upto >= at);
+            assert!(window.is_some() || deleted, "{context}: {name} is forgotten");
+            continue;
+        }
+        assert_eq!(window.and_then(|w| w.pinned), Some(*at), "{context}: {name}");
+        let record = event_at(&log, &name, *at).unwrap().map(|record| record.body);
+        assert_eq!(record.as_deref(), Some(body.as_bytes()), "{context}: {name}");
     }
     for &(key, first) in &told.keys {
         let again = Idempotency { key, fingerprint: 7, time_ms: told.now_ms };

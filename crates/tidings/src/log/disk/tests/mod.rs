@@ -1,6 +1,7 @@
 mod bounds;
 mod crash;
 mod damage;
+mod pinned;
 
 use bytes::Bytes;
 use tidings_core::{ChannelName, Seq};
