@@ -122,7 +122,8 @@ pub struct DiskLog {
     damaged: Mutex<Vec<String>>,
     maintenance: Mutex<Maintenance>,
     figures: Figures,
-    _lock: Box<dyn Any + Send + Sync>,
+    /// The folder is ours; none once the log was closed.
+    lock: Mutex<Option<Box<dyn Any + Send + Sync>>>,
 }
 
 #[derive(Debug, Default)]
@@ -159,7 +160,7 @@ impl DiskLog {
             damaged: Mutex::new(Vec::new()),
             maintenance: Mutex::new(maintenance),
             figures,
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         })
     }
 
@@ -305,6 +306,8 @@ impl Log for DiskLog {
     }
 
     fn close(&self) -> Result<(), LogError> {
-        self.close_now()
+        let closed = self.close_now();
+        self.give_up_folder();
+        closed
     }
 }

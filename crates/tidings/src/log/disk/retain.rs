@@ -87,7 +87,17 @@ impl DiskLog {
         self.checkpoint_if_due(&mut maintenance)
     }
 
+    /// Lets another log open the folder, whoever still holds this one: nothing is written any more.
+    pub(super) fn give_up_folder(&self) {
+        let _writer = self.writer();
+        self.poisoned.get_or_init(|| "the log was closed".to_owned());
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
     pub(super) fn close_now(&self) -> Result<(), LogError> {
+        if self.lock.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            return Ok(());
+        }
         self.healthy()?;
         let mut maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
         self.seal_full()?;

@@ -148,3 +148,22 @@ fn one_commit_may_be_larger_than_a_segment() {
     let log = DiskLog::open(folder.path(), options()).unwrap();
     assert_eq!(read(&log, "a", 0).len(), 101);
 }
+
+#[test]
+fn a_closed_log_gives_its_folder_up_and_writes_nothing_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = DiskLog::open(folder.path(), options()).unwrap();
+    append(&old, "a", "1");
+    old.close().unwrap();
+    old.close().unwrap();
+    let new = DiskLog::open(folder.path(), options()).unwrap();
+    append(&new, "a", "2");
+    // Whoever still has the old one cannot spoil what the new one writes.
+    assert!(old.append(group(vec![event("a", "3", 1)])).is_err());
+    assert!(old.delete(&channel("a")).is_err());
+    assert!(old.maintain(u64::MAX).is_err());
+    drop((old, new));
+    let again = DiskLog::open(folder.path(), Options::default()).unwrap();
+    let bodies: Vec<String> = read(&again, "a", 0).into_iter().map(|(_, body)| body).collect();
+    assert_eq!(bodies, ["1", "2"]);
+}
