@@ -121,20 +121,21 @@ impl Call {
         loop {
             let is_repeat = backoff.attempts() > 0;
             let request = self.request(client)?;
-            let (error, retry_after) =
-                match client.transport().exchange(request, self.limit, self.answer_bytes_max).await {
-                    Ok(answer) if answer.status.is_success() => return Ok(answer),
-                    Ok(answer) => {
-                        let problem = Problem::read(answer.status.as_u16(), &answer.body);
-                        let retry_after = retry_after(&answer.headers);
-                        let error = CallError::Refused { problem, is_repeat, retry_after };
-                        if !passes(answer.status) {
-                            return Err(error);
-                        }
-                        (error, retry_after)
+            // On the heap: every method of the client is a future that holds this one.
+            let exchange = Box::pin(client.transport().exchange(request, self.limit, self.answer_bytes_max));
+            let (error, retry_after) = match exchange.await {
+                Ok(answer) if answer.status.is_success() => return Ok(answer),
+                Ok(answer) => {
+                    let problem = Problem::read(answer.status.as_u16(), &answer.body);
+                    let retry_after = retry_after(&answer.headers);
+                    let error = CallError::Refused { problem, is_repeat, retry_after };
+                    if !passes(answer.status) {
+                        return Err(error);
                     }
-                    Err(error) => (CallError::NoAnswer(error.to_string()), None),
-                };
+                    (error, retry_after)
+                }
+                Err(error) => (CallError::NoAnswer(error.to_string()), None),
+            };
             let is_over = match self.repeats {
                 Repeats::Never => true,
                 Repeats::Few => backoff.attempts() + 1 >= ATTEMPTS_MAX,

@@ -144,6 +144,13 @@ fn every_error_of_this_crate_has_a_known_code() {
     let jobs = [
         JobError::Id(String::new()),
         JobError::Type(String::new()),
+        JobError::Queue(String::new()),
+        JobError::Worker(String::new()),
+        JobError::Schedule(String::new()),
+        JobError::Parent(String::new()),
+        JobError::LeaseLost,
+        JobError::NotReady(State::Running),
+        JobError::Managed,
         JobError::Finished(State::Failed),
         JobError::AttemptStale { given: 1, current: 2 },
         JobError::Progress(String::new()),

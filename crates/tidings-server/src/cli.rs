@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use tidings::jobs::JobRoute;
 
+use crate::jobs::JobsCommand;
+
 /// Real-time updates for web pages over plain HTTP: durable, in order, once.
 #[derive(Debug, Parser)]
 #[command(name = "tidings", version, propagate_version = true)]
@@ -28,6 +30,9 @@ pub(crate) enum Command {
     Publish(PublishFlags),
     /// Follow channels, and resume by itself
     Tail(TailFlags),
+    /// Make jobs, list, show and watch them, cancel or retry them
+    #[command(subcommand)]
+    Jobs(JobsCommand),
     /// Look at a log on disk without a server, and repair one that is damaged
     #[command(subcommand)]
     Log(LogCommand),

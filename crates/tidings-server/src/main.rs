@@ -17,6 +17,8 @@ mod publish;
 
 mod tail;
 
+mod jobs;
+
 mod log;
 
 mod demo;
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let done = match cli.command {
         Command::Log(command) => return log::run(&command),
+        Command::Jobs(command) => return runtime()?.block_on(jobs::run(command)),
         Command::Serve(flags) => serve::run(&flags),
         Command::Demo(flags) => demo::run(&flags),
         Command::Publish(flags) => runtime()?.block_on(publish::run(flags)),

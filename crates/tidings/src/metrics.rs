@@ -79,11 +79,7 @@ impl Metrics {
                 metric
             },
             damaged: gauge(r, "log_damaged", "Damaged places met in the log"),
-            artifacts_bytes: gauge(
-                r,
-                "artifacts_bytes",
-                "Bytes of the files of jobs, those on their way included",
-            ),
+            artifacts_bytes: gauge(r, "artifacts_bytes", "Bytes of jobs' files, uploads included"),
             registry: std::sync::Mutex::new(registry),
         }
     }

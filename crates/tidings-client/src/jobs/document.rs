@@ -3,7 +3,7 @@
 //! Owns: the fields, as `spec/wire.md` names them, and which may be missing. Does not know: how they are asked for.
 //! Flow: in ← JSON of an answer or an event · out → values.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use tidings_core::job::{Failure, Mode, State};
 
@@ -35,13 +35,13 @@ pub struct Document {
     #[serde(default)]
     pub priority: i32,
     /// 0–100; never falls within an attempt, unless a report asked for that.
-    #[serde(default)]
+    #[serde(default, serialize_with = "number")]
     pub progress: f64,
     /// How much of `total` is done.
-    #[serde(default)]
+    #[serde(default, serialize_with = "optional_number")]
     pub current: Option<f64>,
     /// How much there is to do.
-    #[serde(default)]
+    #[serde(default, serialize_with = "optional_number")]
     pub total: Option<f64>,
     /// What `current` and `total` count.
     #[serde(default)]
@@ -109,6 +109,21 @@ pub struct Document {
     /// Grows with every change.
     #[serde(default)]
     pub v: u64,
+}
+
+/// Writes a whole number without a fraction, as the server does: `42`, not `42.0`.
+fn number<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    match format!("{value:.0}").parse::<i64>() {
+        Ok(whole) if value.fract() == 0.0 => serializer.serialize_i64(whole),
+        _ => serializer.serialize_f64(*value),
+    }
+}
+
+fn optional_number<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => number(value, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 /// A file of a job.
@@ -252,6 +267,16 @@ mod tests {
             "error":{"message":"m","code":"c","more":1},"downloadUrl":null,"invented":{}}"#;
         let new: Document = serde_json::from_str(new).unwrap();
         assert_eq!((new.state, new.progress), (State::Failed, 41.5));
-        assert_eq!(new.error.map(|error| error.code), Some("c".to_owned()));
+        assert_eq!(new.error.as_ref().map(|error| error.code.as_str()), Some("c"));
+        let written = serde_json::to_value(&new).unwrap();
+        assert_eq!(
+            (written["progress"].to_string(), written["current"].is_null()),
+            ("41.5".to_owned(), true)
+        );
+        let whole = serde_json::to_value(Document { total: Some(1e4), progress: 7.0, ..new }).unwrap();
+        assert_eq!(
+            (whole["progress"].to_string(), whole["total"].to_string()),
+            ("7".to_owned(), "10000".to_owned())
+        );
     }
 }

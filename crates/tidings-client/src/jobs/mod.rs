@@ -80,13 +80,14 @@ const PAGE_BYTES_MAX: usize = 64 * limits::DATA_BYTES_MAX;
 #[derive(Debug, Clone)]
 pub struct Jobs {
     client: Client,
+    repeats: Repeats,
 }
 
 impl Client {
     /// The jobs of this server.
     #[must_use]
     pub fn jobs(&self) -> Jobs {
-        Jobs { client: self.clone() }
+        Jobs { client: self.clone(), repeats: Repeats::Few }
     }
 }
 
@@ -96,6 +97,12 @@ struct Cancelled {
 }
 
 impl Jobs {
+    /// Sends each request once, for a caller who would rather know at once that it failed.
+    #[must_use]
+    pub fn once(self) -> Self {
+        Self { repeats: Repeats::Never, ..self }
+    }
+
     /// Makes a job; when this returns it survives a crash.
     ///
     /// It is repeated after a failure that may pass, and makes one job all the same: it carries an idempotency key.
@@ -105,7 +112,7 @@ impl Jobs {
     pub async fn create(&self, job: &NewJob) -> Result<Created, JobsError> {
         let mut call = Call::new(Method::POST, "/v1/jobs").json(job.body()?);
         if let Some(key) = job.key()? {
-            call = call.header(new_job::IDEMPOTENCY_KEY, key).repeats(Repeats::Few);
+            call = call.header(new_job::IDEMPOTENCY_KEY, key).repeats(self.repeats);
         }
         read(call.send(&self.client).await?)
     }
@@ -116,7 +123,7 @@ impl Jobs {
     /// [`JobsError`], such as `job_not_found`.
     pub async fn get(&self, id: &str) -> Result<Document, JobsError> {
         let id = JobId::parse(id)?;
-        let call = Call::new(Method::GET, format!("/v1/jobs/{id}")).repeats(Repeats::Few);
+        let call = Call::new(Method::GET, format!("/v1/jobs/{id}")).repeats(self.repeats);
         read(call.send(&self.client).await?)
     }
 
@@ -130,7 +137,7 @@ impl Jobs {
         let mut backoff = Backoff::new(Retry::default());
         loop {
             let begun = Instant::now();
-            let call = Call::new(Method::GET, path.clone()).limit(ATTEMPT + WAIT).repeats(Repeats::Few);
+            let call = Call::new(Method::GET, path.clone()).limit(ATTEMPT + WAIT).repeats(self.repeats);
             let document: Document = read(call.send(&self.client).await?)?;
             if document.state.is_finished() {
                 return Ok(document);
@@ -147,7 +154,7 @@ impl Jobs {
     /// [`JobsError`].
     pub async fn list(&self, list: &List) -> Result<Page, JobsError> {
         let call = Call::new(Method::GET, list.path()).answer_bytes_max(PAGE_BYTES_MAX);
-        read(call.repeats(Repeats::Few).send(&self.client).await?)
+        read(call.repeats(self.repeats).send(&self.client).await?)
     }
 
     /// Asks for a job to be called off, and gives the state that it is in then: one that waits is cancelled at once, one
@@ -171,7 +178,7 @@ impl Jobs {
         }
         let body = serde_json::Value::Object(body).to_string();
         let call = Call::new(Method::POST, format!("/v1/jobs/{id}/cancel")).json(body);
-        match call.repeats(Repeats::Few).send(&self.client).await {
+        match call.repeats(self.repeats).send(&self.client).await {
             Ok(answer) => Ok(read::<Cancelled>(answer)?.state),
             // An earlier attempt may be what cancelled it.
             Err(CallError::Refused { problem, is_repeat: true, .. }) if problem.code == "job_finished" => {
@@ -200,7 +207,7 @@ impl Jobs {
     /// [`JobsError`], such as `job_not_finished`.
     pub async fn delete(&self, id: &str) -> Result<(), JobsError> {
         let id = JobId::parse(id)?;
-        let call = Call::new(Method::DELETE, format!("/v1/jobs/{id}")).repeats(Repeats::Few);
+        let call = Call::new(Method::DELETE, format!("/v1/jobs/{id}")).repeats(self.repeats);
         match call.send(&self.client).await {
             Ok(_) => Ok(()),
             // An earlier attempt deleted it.

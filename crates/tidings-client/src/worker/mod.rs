@@ -165,7 +165,8 @@ impl Worker {
     /// [`WorkerError`] when trying again cannot help.
     pub async fn run_until(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), WorkerError> {
         match self.handlers.len() {
-            1..=TYPES_MAX => run::run(&self, shutdown).await,
+            // On the heap: a worker lives long, and its future goes through many hands.
+            1..=TYPES_MAX => Box::pin(run::run(&self, shutdown)).await,
             other => Err(WorkerError::Types(other)),
         }
     }

@@ -26,7 +26,7 @@ use crate::jobs::NewFile;
 const LEASE: &str = "tidings-lease";
 /// How long the rest of a refused body is read and thrown away. Many clients read no answer before they have sent
 /// everything, and would see a reset instead of the reason.
-const LINGER: Duration = Duration::from_secs(5);
+const LINGER: Duration = Duration::from_secs(2);
 
 /// `PUT`: stores the body as a file of the job.
 pub(super) async fn upload(

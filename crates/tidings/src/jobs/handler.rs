@@ -85,7 +85,7 @@ impl JobContext {
     /// # Errors
     /// [`JobsError`].
     pub async fn log(&self, level: Level, message: impl Into<String>) -> Result<Reported, JobsError> {
-        let line = LogLine { level, message: message.into(), ts: None };
+        let line = LogLine::new(level, message);
         self.entries(Entries::Logs([line].into())).await
     }
 

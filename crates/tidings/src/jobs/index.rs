@@ -142,7 +142,7 @@ impl Index {
         let mut inner = self.lock();
         inner.count(id, lane, job, mark);
         let ready_at = job.ready_at();
-        let is_ready = ready_at.is_some_and(|at| at <= now_ms);
+        let is_ready = job.is_ready(now_ms);
         let later = ready_at.filter(|_| !is_ready);
         let wake = [job.due_ms(), later, wake_ms].into_iter().flatten().min();
         if inner.set_timer(id, mark, wake) {

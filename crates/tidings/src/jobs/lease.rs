@@ -80,6 +80,35 @@ pub(crate) struct Leased {
     pub(super) has_backoff: bool,
 }
 
+/// A leased job on its way to a worker elsewhere. If the worker is gone before it is told, the lease is given back.
+#[derive(Debug)]
+pub(crate) struct Granted {
+    jobs: Jobs,
+    leased: Option<Leased>,
+}
+
+impl Granted {
+    /// The worker is being told.
+    pub(crate) fn told(mut self) -> Option<Leased> {
+        self.leased.take()
+    }
+}
+
+impl Drop for Granted {
+    fn drop(&mut self) {
+        let (Some(leased), jobs) = (self.leased.take(), self.jobs.clone()) else { return };
+        // Without a runtime the program is ending, and the lease ends by itself after the next start.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            let release = super::Report::Release { lease: Some(leased.token), delay_ms: 0 };
+            if let Err(error) = jobs.report(&leased.id, release).await {
+                let job = leased.id.as_str();
+                tracing::warn!(%error, job, "a lease that nobody took could not be given back");
+            }
+        });
+    }
+}
+
 /// What became of a lease that was to be renewed.
 #[derive(Debug, Clone)]
 pub(crate) struct Renewed {
@@ -89,7 +118,7 @@ pub(crate) struct Renewed {
 
 impl Jobs {
     /// Leases jobs, and waits for one if there is none. Says what the worker is to do beside it.
-    pub(crate) async fn lease(&self, wanted: Wanted) -> Result<(Vec<Leased>, WorkerState), JobsError> {
+    pub(crate) async fn lease(&self, wanted: Wanted) -> Result<(Vec<Granted>, WorkerState), JobsError> {
         let workers = &self.hub.0.jobs.workers;
         if wanted.lease_ms.is_some_and(|ms| !limits::LEASE_MS.contains(&ms)) {
             let (least, most) = (limits::LEASE_MS.start(), limits::LEASE_MS.end());
@@ -154,17 +183,14 @@ impl Jobs {
     }
 
     /// Begins to grant a lease to a worker elsewhere. If the worker goes away meanwhile, the lease is given back.
-    fn grant_to(&self, id: JobId, wanted: &Wanted) -> oneshot::Receiver<Result<Option<Leased>, JobsError>> {
+    fn grant_to(&self, id: JobId, wanted: &Wanted) -> oneshot::Receiver<Result<Option<Granted>, JobsError>> {
         let (done, result) = oneshot::channel();
         let (jobs, worker, lease_ms) = (self.clone(), wanted.worker.to_string(), wanted.lease_ms);
         tokio::spawn(async move {
             let granted = jobs.grant(&id, worker, lease_ms, false).await;
-            if let Err(Ok(Some(leased))) = done.send(granted) {
-                let release = super::Report::Release { lease: Some(leased.token), delay_ms: 0 };
-                if let Err(error) = jobs.report(&id, release).await {
-                    tracing::warn!(%error, job = id.as_str(), "a lease that nobody took could not be given back");
-                }
-            }
+            let granted = granted.map(|leased| leased.map(|leased| Granted { jobs, leased: Some(leased) }));
+            // If nobody takes it, it is dropped here or there, and the lease with it.
+            drop(done.send(granted));
         });
         result
     }

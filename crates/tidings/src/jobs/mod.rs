@@ -49,7 +49,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tidings_core::Seq;
-use tidings_core::job::{JobId, JobType, QueueName};
+use tidings_core::job::{JobId, JobType, Mode, QueueName};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -62,7 +62,7 @@ pub use handler::JobContext;
 use handler::{Handler, Running};
 pub(crate) use index::JobFigures;
 use index::{Index, Lane};
-pub(crate) use lease::{Leased, Wanted};
+pub(crate) use lease::{Granted, Leased, Wanted};
 pub(crate) use list::{Cursor, Filter};
 pub(crate) use make::Created;
 pub use new::{NewJob, OnConflict};
@@ -170,8 +170,10 @@ impl State {
         let mut live = HashMap::new();
         for (id, mut restored) in record::restore(log) {
             unique.hold(&id, restored.job.hidden());
-            if restored.job.lease().is_some_and(|lease| !lease.is_local) {
-                // Nobody could renew it while the server was down.
+            let is_elsewhere = restored.job.document().mode == Mode::External
+                || restored.job.lease().is_some_and(|lease| !lease.is_local);
+            if is_elsewhere {
+                // Nobody could be heard of while the server was down.
                 restored.job.handle_interrupted(now_ms).unwrap_or(tidings_core::job::Change::Duplicate);
             }
             live.insert(id.clone(), Arc::new(Entry::new(id, restored.into())));
@@ -216,3 +218,6 @@ impl Hub {
         jobs
     }
 }
+
+#[cfg(test)]
+mod tests;

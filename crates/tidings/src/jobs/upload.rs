@@ -107,3 +107,24 @@ impl Jobs {
         task.await.unwrap_or_else(|_| Err(CommitError::OutcomeUnknown.into()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::jobs::NewJob;
+    use crate::{Hub, Settings};
+
+    #[tokio::test]
+    async fn a_lease_that_is_lost_while_the_file_comes_gives_it_no_name() {
+        let hub = Hub::open(Settings::in_memory().shards(1)).unwrap();
+        let jobs = hub.jobs();
+        let id = jobs.create(NewJob::new("x").unwrap()).await.unwrap();
+        let artifacts = &hub.0.jobs.artifacts;
+        let mut upload = artifacts.begin(&id, "a", None).await.unwrap();
+        upload.write(b"stale").await.unwrap();
+        let staged = upload.finish().await.unwrap();
+        let kept = jobs.keep(&id, Some("1.lost".to_owned()), staged, None).await;
+        assert_eq!(kept.unwrap_err().code(), "lease_lost");
+        assert!(artifacts.open(&id, "a").await.is_err());
+        hub.close().unwrap();
+    }
+}

@@ -50,7 +50,7 @@ fn ends_that_make_no_sense_are_refused_with_a_code() {
     assert!(Completion::from_json("").is_ok());
     let result = format!(r#"{{"result": "{}"}}"#, "x".repeat(limits::JOB_RESULT_BYTES_MAX));
     assert_eq!(Completion::from_json(&result).unwrap_err().code(), "data_too_large");
-    for name in ["", ".", "..", "a/b", "a\\\\b", "a\\nb"] {
+    for name in ["", ".", "..", ".a", "../a", "a/b", "/a", "a\\\\b", "a\\nb", "a\\u0000", &"x".repeat(251)] {
         let report = format!(r#"{{"artifacts": [{{"name": "{name}"}}]}}"#);
         assert_eq!(Completion::from_json(&report).unwrap_err().code(), "field_invalid", "{report}");
     }
@@ -73,6 +73,38 @@ fn ends_that_make_no_sense_are_refused_with_a_code() {
         Retry::After { after_ms: 86_400_000 }
     );
     assert_eq!(fail(r#"{"message":"x","retry":"auto"}"#).retry, Retry::Auto);
+}
+
+#[test]
+fn a_file_that_is_elsewhere_has_an_address_on_the_web() {
+    let long = format!("http://a/{}", "x".repeat(limits::ARTIFACT_URL_BYTES_MAX));
+    let cases = [
+        ("https://files.example/a%20b.csv?x=1#y", true),
+        ("HTTP://127.0.0.1:9000/a", true),
+        ("https://[::1]", true),
+        ("javascript:alert(1)", false),
+        ("javascript://a/%0aalert(1)", false),
+        ("data:text/html,x", false),
+        ("ftp://a/b", false),
+        ("/a/b", false),
+        ("//a/b", false),
+        ("https:a", false),
+        ("https://", false),
+        ("https:///a", false),
+        ("https://?a", false),
+        (" https://a/", false),
+        ("https://a/ b", false),
+        ("https://a\\\\b", false),
+        ("https://a/\\n", false),
+        ("https://a/ä", false),
+        ("", false),
+        (long.as_str(), false),
+    ];
+    for (url, is_allowed) in cases {
+        let report = format!(r#"{{"artifacts": [{{"name": "a", "url": "{url}"}}]}}"#);
+        let refused = Completion::from_json(&report).map(drop).map_err(|e| e.code());
+        assert_eq!(refused, if is_allowed { Ok(()) } else { Err("field_invalid") }, "{url}");
+    }
 }
 
 #[test]

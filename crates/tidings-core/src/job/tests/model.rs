@@ -22,11 +22,29 @@ enum By {
 
 #[derive(Debug, Clone)]
 enum Op {
-    Lease { is_local: bool },
-    Say { verb: &'static str, by: By, attempt: Option<i8>, n: Option<u64>, percent: u8, reset: bool },
-    Cancel { grace_ms: Option<u64> },
-    State { verb: &'static str },
-    Wait { ms: u64, random: u64 },
+    Lease {
+        is_local: bool,
+    },
+    Say {
+        verb: &'static str,
+        by: By,
+        attempt: Option<i8>,
+        n: Option<u64>,
+        percent: u8,
+        reset: bool,
+    },
+    /// The last report once more, as a client says it whose answer was lost.
+    Repeat,
+    Cancel {
+        grace_ms: Option<u64>,
+    },
+    State {
+        verb: &'static str,
+    },
+    Wait {
+        ms: u64,
+        random: u64,
+    },
     Crash,
 }
 
@@ -51,12 +69,13 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         "release_later",
     ]);
     let attempt = prop::option::weighted(0.3, prop_oneof![4 => Just(0_i8), 1 => Just(1), 1 => Just(-1)]);
-    let n = prop::option::weighted(0.4, 1_u64..6);
+    let n = prop::option::weighted(0.6, 1_u64..6);
     let say = (verb, by, attempt, n, 0_u8..=100, prop::bool::weighted(0.1));
     let op = prop_oneof![
-        4 => any::<bool>().prop_map(|is_local| Op::Lease { is_local }),
+        6 => any::<bool>().prop_map(|is_local| Op::Lease { is_local }),
         10 => say.prop_map(|(verb, by, attempt, n, percent, reset)| Op::Say { verb, by, attempt, n, percent, reset }),
-        1 => prop::option::of(0_u64..9_000).prop_map(|grace_ms| Op::Cancel { grace_ms }),
+        2 => Just(Op::Repeat),
+        2 => prop::option::of(0_u64..9_000).prop_map(|grace_ms| Op::Cancel { grace_ms }),
         1 => prop::sample::select(vec!["state_queued", "state_running"]).prop_map(|verb| Op::State { verb }),
         6 => (prop_oneof![0_u64..400, 0_u64..9_000], any::<u64>()).prop_map(|(ms, random)| Op::Wait { ms, random }),
         1 => Just(Op::Crash),
@@ -329,9 +348,10 @@ fn may_follow(from: State, to: State) -> bool {
 
 /// A job and its model, and all that was seen of it.
 struct Life {
-    table: Table,
+    table: &'static Table,
     job: Job,
     model: Model,
+    last: Option<(&'static str, Claim)>,
     ends: Vec<String>,
     /// The document as it ended.
     frozen: Option<Value>,
@@ -375,11 +395,16 @@ impl Life {
             Op::Lease { is_local } => self.lease(is_local),
             Op::Say { verb, by, attempt, n, percent, reset } => {
                 let claim = self.model.claim(by, attempt.filter(|_| verb != "heartbeat"), n);
+                self.last = Some((verb, claim));
                 self.say(verb, claim, percent.into(), reset)
             }
+            Op::Repeat => match self.last {
+                Some((verb, claim)) => self.say(verb, claim, 50.0, false),
+                None => Ok(()),
+            },
             Op::Cancel { grace_ms } => self.cancel(grace_ms),
             Op::State { verb } => {
-                let expected = self.model.expect_state(&self.table, verb);
+                let expected = self.model.expect_state(self.table, verb);
                 let now = self.model.now;
                 let state = if verb == "state_running" { State::Running } else { State::Queued };
                 if self.step((verb, nobody()), expected, |job| job.handle_state(now, state))? {
@@ -396,7 +421,7 @@ impl Life {
         let (now, hash) = (self.model.now, self.model.leases + 1);
         let is_late = self.model.run_at.is_none_or(|at| at <= now);
         let verb = if is_late { "lease_late" } else { "lease" };
-        let expected = self.model.expect_state(&self.table, verb);
+        let expected = self.model.expect_state(self.table, verb);
         let grant = Grant { hash, worker: "w".into(), lease_ms: None, is_local };
         if self.step((verb, nobody()), expected, |job| job.handle_lease(now, grant))? {
             let model = &mut self.model;
@@ -414,7 +439,7 @@ impl Life {
         percent: f64,
         reset: bool,
     ) -> Result<(), TestCaseError> {
-        let expected = self.model.expect_report(&self.table, verb, claim);
+        let expected = self.model.expect_report(self.table, verb, claim);
         let (now, before) = (self.model.now, self.model.attempt);
         let is_taken = matches!(expected, Then::Changed { .. });
         if !self.step((verb, claim), expected, |job| say(job, now, verb, claim, percent, reset))? {
@@ -457,7 +482,7 @@ impl Life {
             let row = Facts { is_asked: false, ..model.facts("cancel", "-") };
             self.table.then(&row, model.reason)
         } else {
-            model.expect_state(&self.table, "cancel")
+            model.expect_state(self.table, "cancel")
         };
         if self
             .step(("cancel", nobody()), expected, |job| job.handle_cancel(now, None, grace_ms, "cancelled"))?
@@ -475,7 +500,7 @@ impl Life {
         self.model.now += ms;
         let now = self.model.now;
         while let Some((_, verb)) = self.model.due().filter(|(at, _)| *at <= now) {
-            let expected = self.model.expect_state(&self.table, verb);
+            let expected = self.model.expect_state(self.table, verb);
             prop_assert!(expected != Then::Nothing, "what is due is done: {}", verb);
             self.step((verb, nobody()), expected, |job| Ok(job.handle_due(now, random)))?;
             if self.model.state == State::Retrying {
@@ -496,7 +521,7 @@ impl Life {
         self.job = restored;
         let now = self.model.now;
         let verb = if self.model.own.is_some_and(|own| own.1) { "interrupted" } else { "restarted" };
-        let expected = self.model.expect_state(&self.table, verb);
+        let expected = self.model.expect_state(self.table, verb);
         if self.step((verb, nobody()), expected, |job| job.handle_interrupted(now))? {
             self.model.heard();
         }
@@ -518,10 +543,12 @@ impl Model {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
     #[test]
     fn a_job_does_what_the_table_says_and_ends_with_exactly_one_event(new in jobs(), ops in ops()) {
         let (job, model) = (Job::create(NOW, new.clone()).unwrap(), Model::of(&new));
-        let mut life = Life { table: Table::read(), job, model, ends: vec![], frozen: None };
+        let mut life = Life { table: Table::get(), job, model, last: None, ends: vec![], frozen: None };
         life.model.check(&life.job)?;
         let end = [Op::Cancel { grace_ms: Some(0) }, Op::Wait { ms: 0, random: 0 }];
         for op in ops.iter().chain(&end) {

@@ -1,20 +1,11 @@
 //! `spec/fixtures/jobs.json`: every verb in every state of a job has exactly one row, and the machine does what it says.
 
+use std::sync::LazyLock;
 use std::vec;
 use std::vec::Vec;
 
 use super::*;
 
-const STATES: [State; 8] = [
-    State::Scheduled,
-    State::Queued,
-    State::Running,
-    State::Retrying,
-    State::Completed,
-    State::Failed,
-    State::Cancelled,
-    State::Expired,
-];
 const VERBS: [&str; 26] = [
     "lease",
     "lease_late",
@@ -70,10 +61,14 @@ pub(super) enum Then {
 pub(super) struct Table(Vec<Value>);
 
 impl Table {
-    pub(super) fn read() -> Self {
-        let fixture: Value =
-            serde_json::from_str(include_str!("../../../../../spec/fixtures/jobs.json")).unwrap();
-        Self(fixture["rows"].as_array().unwrap().clone())
+    /// Read once: random lives ask it often.
+    pub(super) fn get() -> &'static Self {
+        static TABLE: LazyLock<Table> = LazyLock::new(|| {
+            let text = include_str!("../../../../../spec/fixtures/jobs.json");
+            let fixture: Value = serde_json::from_str(text).unwrap();
+            Table(fixture["rows"].as_array().unwrap().clone())
+        });
+        &TABLE
     }
 
     fn rows(&self, facts: &Facts) -> Vec<(usize, &Value)> {
@@ -139,7 +134,8 @@ impl Facts {
 
     fn all() -> Vec<Self> {
         let mut all = vec![];
-        for (mode, state) in [Mode::Managed, Mode::External].into_iter().flat_map(|m| STATES.map(|s| (m, s)))
+        for (mode, state) in
+            [Mode::Managed, Mode::External].into_iter().flat_map(|m| State::ALL.map(|s| (m, s)))
         {
             let is_live = !state.is_finished();
             for bits in 0..8_u8 {
@@ -323,7 +319,7 @@ pub(super) fn outcome(before: &Job, result: Result<Change, JobError>, after: &Jo
 
 #[test]
 fn every_verb_in_every_state_has_one_row_and_does_what_it_says() {
-    let table = Table::read();
+    let table = Table::get();
     let mut used = vec![false; table.0.len()];
     let all = Facts::all();
     assert!(all.len() > 2_400, "{}", all.len());
