@@ -83,16 +83,15 @@ function jobOf({ id, type, input, attempt, lease }) {
     told({ cancelled: Boolean(answer.cancel) })
   }
 
-  /** The counter makes a report that is sent twice take effect once. */
-  const report = (fields) => ({ ...fields, lease: lease.token, attempt, n: reports })
+  /** The counter makes a report that is sent twice take effect once. Wait for each before the next. */
+  const report = (fields) => ({ ...fields, lease: lease.token, attempt, n: (reports += 1) })
 
-  /** Sends until tidings has taken it: leases outlive a restart of the server. `body` is made anew for every try. */
+  /** Sends until tidings has taken it: leases outlive a restart of the server. A file is opened anew for every try. */
   async function surely(method, part, body, headers) {
-    reports += 1
     let tries = 0
     for (const pause of pauses()) {
       try {
-        return await send(method, part, body(), headers)
+        return await send(method, part, typeof body === 'function' ? body() : body, headers)
       } catch (error) {
         tries += 1
         if (!(error instanceof Unreachable) || (method === 'PUT' && tries === UPLOADS)) throw error
@@ -124,7 +123,6 @@ function jobOf({ id, type, input, attempt, lease }) {
     /** `progress` (0-100), or `current` and `total`; `unit`, `step`, `message`, `eta_ms`, `data`. */
     async progress(fields) {
       aborted.signal.throwIfAborted()
-      reports += 1
       // Without an answer the work goes on, and the next progress says more.
       await send('POST', 'progress', report(fields)).catch((error) => {
         if (!(error instanceof Unreachable)) throw error
@@ -132,14 +130,14 @@ function jobOf({ id, type, input, attempt, lease }) {
       aborted.signal.throwIfAborted()
     },
 
-    log: (message, level = 'info') => surely('POST', 'logs', () => report({ message, level })),
+    log: (message, level = 'info') => surely('POST', 'logs', report({ message, level })),
 
     artifact: (name, file, type = 'application/octet-stream') =>
       surely('PUT', `artifacts/${encodeURIComponent(name)}`, () => createReadStream(file), { 'Content-Type': type }),
 
     async end(kind, fields) {
       try {
-        if (!state.lost) await surely('POST', kind, () => report(fields))
+        if (!state.lost) await surely('POST', kind, report(fields))
       } catch (error) {
         say(`${id}: ${kind} was not taken: ${error.message}`)
       } finally {
