@@ -206,6 +206,20 @@ pub(super) const BUILDS: &[Build] = &[
         replace: "        append.flags.is_pinned = false;",
         catchers: &[BlackBox("tidings", "queue::")],
     },
+    Build {
+        name: "the state of a schedule is trimmed",
+        file: "crates/tidings/src/jobs/schedule/mod.rs",
+        find: "flags: Flags { is_pinned: true, ..Flags::default() },",
+        replace: "flags: Flags::default(),",
+        catchers: &[Unit("tidings", "jobs::schedule")],
+    },
+    Build {
+        name: "a time that the clock repeats runs the second time",
+        file: "crates/tidings/src/jobs/schedule/cron.rs",
+        find: "LocalResult::Single(at) | LocalResult::Ambiguous(at, _) => Some(at),",
+        replace: "LocalResult::Single(at) => Some(at), LocalResult::Ambiguous(_, at) => Some(at),",
+        catchers: &[Unit("tidings", "jobs::schedule")],
+    },
 ];
 
 #[cfg(test)]

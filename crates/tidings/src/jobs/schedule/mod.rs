@@ -79,9 +79,14 @@ impl Schedules {
         for (channel, window) in log.unfinished(CHANNELS) {
             let Some(name) = channel.as_str().strip_prefix(CHANNELS) else { continue };
             let Ok(name) = ScheduleName::parse(name) else { continue };
-            // One that was deleted has left its channel's record.
-            let Ok(Some(event)) = event_at(log, &channel, window.head) else { continue };
-            match Kept::restore(&fields(&event.body).data, window.head) {
+            // One that was deleted has left its channel's record, without a state.
+            let Some(at) = window.pinned else { continue };
+            let kept = match event_at(log, &channel, at) {
+                Ok(Some(event)) => Kept::restore(&fields(&event.body).data, window.head),
+                Ok(None) => Err("its state is gone".into()),
+                Err(error) => Err(error.to_string()),
+            };
+            match kept {
                 Ok(kept) => schedules.set(&name, kept),
                 Err(error) => {
                     tracing::error!(error, schedule = name.as_str(), "a schedule cannot be read");

@@ -520,6 +520,24 @@ async fn a_due_time_whose_job_is_there_makes_no_second_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retention_leaves_a_schedule_and_deleting_does_not() {
+    for (log, _folder) in logs() {
+        leave(&log, json!({ "cron": "@yearly" })).await;
+        log.maintain(clock::unix_ms() + 3 * 86_400_000).unwrap();
+        let hub = Hub::start(Settings::in_memory().shards(1), Arc::clone(&log)).unwrap();
+        assert!(hub.0.jobs.schedules.find(&name()).is_some(), "events are kept for a day, this one for ever");
+        Jobs { hub }.delete_schedule(name()).await.unwrap();
+        let hub = Hub::start(Settings::in_memory().shards(1), Arc::clone(&log)).unwrap();
+        assert!(hub.0.jobs.schedules.find(&name()).is_none());
+        let (daily, job) = (wanted(json!({ "cron": "@daily" })), NewJob::new("dance").unwrap());
+        assert!(Jobs { hub }.put_schedule(name(), daily, job).await.unwrap().0);
+        let hub = Hub::start(Settings::in_memory().shards(1), Arc::clone(&log)).unwrap();
+        let document = hub.0.jobs.schedules.find(&name()).unwrap().document;
+        assert_eq!(document.cron.as_deref(), Some("@daily"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn schedules_have_a_bound() {
     let hub = Hub::open(Settings::in_memory().shards(1)).unwrap();
     let put = |name: &str| {
