@@ -15,12 +15,6 @@ use crate::client::Client;
 use crate::jobs::reporter::escape;
 use crate::jobs::{Cancel, JobsError, read};
 
-/// How long one request waits for jobs: what the server allows, and below what proxies do.
-pub(super) const WAIT: Duration = Duration::from_secs(25);
-/// Jobs in one answer, as the server allows.
-pub(super) const LEASE_MAX: usize = 100;
-/// Leases in one renewal, as the server allows.
-pub(super) const RENEWED_MAX: usize = 1_000;
 /// What a job in an answer takes: its input, and what is around it.
 const LEASED_BYTES_MAX: usize = limits::DATA_BYTES_MAX + 16 * 1024;
 
@@ -130,7 +124,7 @@ pub(super) async fn lease(
     read(answer).map_err(|error| CallError::NoAnswer(error.to_string()))
 }
 
-/// Renews leases, up to [`RENEWED_MAX`].
+/// Renews leases, up to [`limits::RENEW_LEASES_MAX`].
 pub(super) async fn renew(
     client: &Client,
     worker_id: &str,

@@ -24,6 +24,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tidings_core::limits;
 
 use crate::client::Client;
 use crate::problem::Problem;
@@ -43,10 +44,8 @@ mod renew;
 
 mod run;
 
-/// Job types of one worker, as the server allows.
-const TYPES_MAX: usize = 100;
 /// Jobs that a worker runs at once: one renewal has room for all.
-const CONCURRENCY_MAX: usize = lease::RENEWED_MAX;
+const CONCURRENCY_MAX: usize = limits::RENEW_LEASES_MAX;
 
 type Work = Pin<Box<dyn Future<Output = Result<Value, Fail>> + Send>>;
 type Handler = Arc<dyn Fn(JobContext, Option<Box<RawValue>>) -> Work + Send + Sync>;
@@ -166,7 +165,7 @@ impl Worker {
     pub async fn run_until(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), WorkerError> {
         match self.handlers.len() {
             // On the heap: a worker lives long, and its future goes through many hands.
-            1..=TYPES_MAX => Box::pin(run::run(&self, shutdown)).await,
+            1..=limits::LEASE_TYPES_MAX => Box::pin(run::run(&self, shutdown)).await,
             other => Err(WorkerError::Types(other)),
         }
     }

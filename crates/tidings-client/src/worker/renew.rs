@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_core::job::JobId;
+use tidings_core::limits;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::context::Run;
-use super::lease::{self, RENEWED_MAX, Renewal, Renewed, Status, WorkerState};
+use super::lease::{self, Renewal, Renewed, Status, WorkerState};
 use crate::backoff::{Backoff, Retry};
 use crate::client::Client;
 use crate::random;
@@ -46,7 +47,7 @@ pub(super) async fn renew(
             }
         }
         let mut failed = false;
-        for part in held.chunks(RENEWED_MAX) {
+        for part in held.chunks(limits::RENEW_LEASES_MAX) {
             let asked = Instant::now();
             let leases: Vec<_> =
                 part.iter().map(|run| Renewal { id: run.id().as_str(), token: run.token() }).collect();

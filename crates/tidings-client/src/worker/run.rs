@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_core::job::JobId;
+use tidings_core::limits;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::context::Run;
 use super::drive::drive;
-use super::lease::{self, LEASE_MAX, LeaseRequest, Leased, LeasedJob, WAIT, WorkerState};
+use super::lease::{self, LeaseRequest, Leased, LeasedJob, WorkerState};
 use super::renew::{Runs, renew};
 use super::{Worker, WorkerError};
 use crate::backoff::{Backoff, Retry};
@@ -95,7 +96,7 @@ async fn lease_until(
     loop {
         let free = worker.concurrency.saturating_sub(drivers.len());
         if poll.is_none() && free > 0 {
-            poll = Some(Box::pin(ask(worker, free.min(LEASE_MAX), std::mem::take(&mut wait))));
+            poll = Some(Box::pin(ask(worker, free.min(limits::LEASE_JOBS_MAX), std::mem::take(&mut wait))));
         }
         let asked = async {
             match &mut poll {
@@ -139,7 +140,7 @@ async fn ask(worker: &Worker, max: usize, wait: Duration) -> (Instant, Result<Le
         worker_id: &worker.id,
         types: worker.handlers.keys().map(String::as_str).collect(),
         max,
-        wait_ms: millis(WAIT),
+        wait_ms: limits::LEASE_WAIT_MS_MAX,
         lease_ms: worker.lease.map(millis),
     };
     let asked = Instant::now();

@@ -13,6 +13,7 @@ use tidings_client::State;
 use tidings_client::jobs::{Document, Ended, JobItem, Level, LogLine};
 
 use super::estimate::{elapsed_ms, left, wait_ms};
+use super::print;
 use super::text::{clean, colored, note, percent, span, state};
 use super::view::downloads;
 
@@ -20,6 +21,8 @@ use super::view::downloads;
 const BAR_MAX: usize = 36;
 /// Beside the bar: margins and the percentage.
 const BESIDE: usize = 12;
+/// Margins alone.
+const MARGINS: usize = 4;
 /// A bar has this many steps.
 const STEPS: u64 = 1_000;
 /// Characters of an id that tell jobs on one screen apart.
@@ -126,10 +129,18 @@ impl Bars {
         }
     }
 
-    pub(super) fn leave(&self) {
+    /// Takes the bars away.
+    pub(super) fn clear(&self) {
         for bar in &self.bars {
             bar.bar.finish_and_clear();
         }
+    }
+
+    /// Leaves the bars as they are, and begins a line below them: the terminal has shown `^C` somewhere, so that nobody
+    /// knows where to draw over them.
+    pub(super) fn leave(&self) -> Result<()> {
+        self.all.set_draw_target(ProgressDrawTarget::hidden());
+        print("")
     }
 
     fn draw(&mut self, number: usize) {
@@ -154,7 +165,7 @@ impl Bar {
         };
         self.bar.set_position(steps);
         self.bar.set_prefix(truncate_str(&head, width.saturating_sub(3), "…").into_owned());
-        let room = width.saturating_sub(bar_width + BESIDE - 6);
+        let room = width.saturating_sub(bar_width + MARGINS);
         self.bar.set_message(truncate_str(&note, room, "…").into_owned());
         self.bar.tick();
     }
@@ -168,7 +179,7 @@ impl Bar {
         format!("{} ", style(format!("{job_type}…{end}")).dim())
     }
 
-    /// `generate-report  job_1  running · attempt 2 of 3 · 12 s`
+    /// `generate-report  running · attempt 2 of 3 · 12 s  job_1`: a narrow terminal cuts off the id first.
     fn head(&self, job: &Document, at: Instant) -> String {
         let mut rest = vec![colored(job.state, state(job)).to_string()];
         if job.cancel_requested {
@@ -183,7 +194,7 @@ impl Bar {
             rest.push(style("connection lost, trying again").yellow().to_string());
         }
         let separator = style(" · ").dim().to_string();
-        format!("{}  {}", title(job), rest.join(&separator))
+        title(job, &rest.join(&separator))
     }
 }
 
@@ -212,8 +223,8 @@ fn steps(progress: f64) -> u64 {
     (progress.clamp(0.0, 100.0) * 10.0).floor() as u64
 }
 
-fn title(job: &Document) -> String {
-    format!("{}  {}", style(clean(&job.job_type)).bold(), style(clean(&job.id)).dim())
+fn title(job: &Document, what: &str) -> String {
+    format!("{}  {what}  {}", style(clean(&job.job_type)).bold(), style(clean(&job.id)).dim())
 }
 
 /// ` 42 %  ~8 s left  render · Rendering page 12`
@@ -259,7 +270,8 @@ fn output(chunk: &Value, whose: &str) -> Vec<String> {
 fn completed(job: &Document, base: &str) -> Vec<String> {
     let took = span(elapsed_ms(job, std::time::Duration::ZERO));
     let mark = style("✓").green().bold();
-    let mut lines = vec![format!("{mark} {}  {} in {took}", title(job), style("completed").green())];
+    let what = format!("{} in {took}", style("completed").green());
+    let mut lines = vec![format!("{mark} {}", title(job, &what))];
     let urls = downloads(job, base);
     lines.extend(urls.iter().map(|url| format!("  {}", style(url).underlined())));
     let result = clean(&job.result.to_string());
@@ -270,21 +282,22 @@ fn completed(job: &Document, base: &str) -> Vec<String> {
 }
 
 fn ended(bar: &Bar, end: &Ended) -> Vec<String> {
-    let title = bar.seen.as_ref().map_or_else(|| style(&bar.id).dim().to_string(), |(job, _)| title(job));
     let mark = match end.state {
         State::Cancelled => style("✗").yellow().bold(),
         _ => style("✗").red().bold(),
     };
-    let state = colored(end.state, end.state.as_str().to_owned());
-    let mut line = format!("{mark} {title}  {state}");
+    let mut what = colored(end.state, end.state.as_str().to_owned()).to_string();
     // "cancelled: cancelled (cancelled)" would say it three times.
     if end.message != end.state.as_str() {
-        line.push_str(&format!(": {}", clean(&end.message)));
+        what.push_str(&format!(": {}", clean(&end.message)));
     }
     if end.code != end.state.as_str() {
-        line.push_str(&style(format!(" ({})", clean(&end.code))).dim().to_string());
+        what.push_str(&style(format!(" ({})", clean(&end.code))).dim().to_string());
     }
-    vec![line]
+    vec![match &bar.seen {
+        Some((job, _)) => format!("{mark} {}", title(job, &what)),
+        None => format!("{mark} {what}  {}", style(&bar.id).dim()),
+    }]
 }
 
 #[cfg(test)]
@@ -342,8 +355,8 @@ mod tests {
             expect![[r#"
                  warn one
                  warn two\u{1b}[2J
-                * export  job_1  running · 12 s
-                  ━━━━━━━━━╸────────────  42 %  1 min 31 s left  4,200 of 10,000 rows · rend…"#]],
+                * export  running · 12 s  job_1
+                  ━━━━━━━━━╸────────────  42 %  1 min 31 s left  4,200 of 10,000 rows · render…"#]],
         );
     }
 
@@ -368,14 +381,14 @@ mod tests {
             ],
             expect![[r#"
                  info …job_1 whose?
-                ✓ export  job_1  completed in 12 s
+                ✓ export  completed in 12 s  job_1
                   http://h:1/v1/jobs/job_1/download
-                ✗ export  job_22  failed: no\u{1b}such customer (gone)
-                * export  job_333  retrying (failed) · asked to stop · attempt 2 of 3 · 12 s
+                ✗ export  failed: no\u{1b}such customer (gone)  job_22
+                * export  retrying (failed) · asked to stop · attempt 2 of 3 · 12 s  job_333
                   ──────────────────────   0 %  runs in 1 min 0 s"#]],
         );
         let cancelled =
             json!({ "state": "cancelled", "message": "cancelled", "code": "cancelled", "attempt": 1 });
-        check(&["job_1"], vec![(0, JobItem::Error(item(cancelled)))], expect!["✗ job_1  cancelled"]);
+        check(&["job_1"], vec![(0, JobItem::Error(item(cancelled)))], expect!["✗ cancelled  job_1"]);
     }
 }

@@ -45,7 +45,9 @@ pub(super) fn left(job: &Document, since: Duration) -> Option<Left> {
         return None;
     }
     let left = Duration::from_millis(elapsed).mul_f64((100.0 - job.progress) / job.progress);
-    Some(Left { ms: millis(left).saturating_sub(millis(since)), is_guess: true })
+    let ms = millis(left).saturating_sub(millis(since));
+    // A guess that has run out was wrong.
+    (ms > 0).then_some(Left { ms, is_guess: true })
 }
 
 /// How long until a job that waits for its time may run.
@@ -76,7 +78,7 @@ mod tests {
         assert_eq!(left_of(r#","progress":50,"eta_ms":9000"#, 2), Some((7_000, false)));
         assert_eq!(left_of(r#","progress":50"#, 0), Some((4_000, true)));
         assert_eq!(left_of(r#","progress":50"#, 1), Some((3_000, true)));
-        assert_eq!(left_of(r#","progress":50"#, 60), Some((0, true)));
+        assert_eq!(left_of(r#","progress":50"#, 60), None);
         for none in [r#","progress":1"#, r#","progress":100"#, ""] {
             assert_eq!(left_of(none, 0), None, "{none}");
         }

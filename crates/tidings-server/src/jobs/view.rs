@@ -60,11 +60,16 @@ impl View {
         }
     }
 
-    /// The watch ends before the jobs.
-    pub(super) fn leave(&self) {
+    /// Something else is to be said, and nothing more of jobs.
+    pub(super) fn clear(&self) {
         if let Self::Bars(bars) = self {
-            bars.leave();
+            bars.clear();
         }
+    }
+
+    /// The watch is interrupted.
+    pub(super) fn leave(&self) -> Result<()> {
+        if let Self::Bars(bars) = self { bars.leave() } else { Ok(()) }
     }
 }
 

@@ -56,7 +56,7 @@ pub(super) async fn watch(flags: WatchFlags) -> Result<ExitCode> {
                     view.handle(number, item)?;
                 }
                 Some((_, Err(error))) if flags.ids.len() == 1 => {
-                    view.leave();
+                    view.clear();
                     return Err(explained(error, &flags.server));
                 }
                 Some((number, Err(error))) => view.handle_failure(number, &explained(error, &flags.server))?,
@@ -64,7 +64,7 @@ pub(super) async fn watch(flags: WatchFlags) -> Result<ExitCode> {
             },
             _ = ticks.tick() => view.tick(),
             _ = tokio::signal::ctrl_c() => {
-                view.leave();
+                view.leave()?;
                 let which = flags.ids.join(" ");
                 writeln!(std::io::stderr(), "tidings: what runs goes on; to see it again: tidings jobs watch {which}")?;
                 return Ok(ExitCode::from(INTERRUPTED));
