@@ -1,6 +1,7 @@
-//! Rust client for [tidings](https://github.com/tidings-dev/tidings): subscribe with resume, publish.
+//! Rust client for [tidings](https://github.com/tidings-dev/tidings): subscribe with resume, publish, make and run jobs.
 //!
-//! Owns: reconnecting, the position of a subscription, the shape of a publish. Does not know: storage, delivery.
+//! Owns: reconnecting, the position of a subscription, the shape of a publish, jobs and workers. Does not know: storage,
+//! delivery.
 //! Flow: in ← a base URL, channels, events to publish · out → items of a stream that resumes by itself, event ids.
 //!
 //! A subscription goes on over any number of disconnects and server restarts: it sends the id of the last event that
@@ -37,6 +38,8 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! [`jobs`] makes, lists and watches jobs and reports those of other queues; [`worker`] runs those that wait.
 
 mod client;
 pub use client::{Client, UrlError};

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use super::File;
 
 /// Where commands are declared, and where metrics are.
-const COMMANDS: &str = "crates/tidings-server/src/cli.rs";
+const COMMANDS: [&str; 2] = ["crates/tidings-server/src/cli.rs", "crates/tidings-server/src/jobs/flags.rs"];
 const CHORES: &str = "xtask/src/main.rs";
 const METRICS: &str = "crates/tidings/src/metrics.rs";
 const METRICS_PAGE: &str = "docs/metrics.md";
@@ -99,7 +99,7 @@ fn heading(line: &str) -> Option<String> {
 /// Commands and flags that a page's shell blocks use have to exist.
 fn commands(files: &[File], page: &File) -> Vec<String> {
     let text = |path: &str| files.iter().find(|file| file.path == path).map_or("", |file| &file.text);
-    let (declared, chores) = (text(COMMANDS), text(CHORES));
+    let (declared, chores) = (COMMANDS.map(text).concat(), text(CHORES));
     let mut offences = Vec::new();
     for line in shell(&page.text) {
         let mut words = line.split_whitespace();
@@ -172,7 +172,7 @@ mod tests {
             let files = [
                 file("docs/a.md", &format!("# The *one* idea: cursors\n{line}\n")),
                 file("src/b.rs", "fn it_holds() {}\n"),
-                file(COMMANDS, "    Serve(ServeFlags),\n    pub(crate) dev: bool,\n"),
+                file(COMMANDS[0], "    Serve(ServeFlags),\n    pub(crate) dev: bool,\n"),
                 file(CHORES, "        \"test\" => test::run(&rest),\n"),
             ];
             offences(&files).len()

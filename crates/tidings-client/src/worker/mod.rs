@@ -181,3 +181,13 @@ impl fmt::Debug for Worker {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// The README cannot compile it: its examples are built with the library, which does not know this crate.
+    #[test]
+    fn the_readme_shows_the_example_that_is_compiled_here() {
+        let example = include_str!("example.md").replace("```no_run", "```rust,ignore");
+        assert!(include_str!("../../../../README.md").contains(&example));
+    }
+}
