@@ -28,8 +28,8 @@ pub(super) async fn run(run: Rc<Run>, first: u64, every: u64, time: Duration) ->
     for number in (first..run.jobs).step_by(usize::try_from(every)?) {
         sleep_until(begun + time * u32::try_from(number)? / total).await;
         let made = make(&run, &mut connection, &mut random, number).await?;
-        if let Some(id) = made.id.clone().filter(|_| random.percent(8)) {
-            let pause = random.millis(0, 3_000);
+        if let Some(id) = made.id.clone().filter(|_| random.percent(12)) {
+            let pause = random.millis(0, 1_500);
             let grace_ms = random.between(200, 2_500);
             tokio::task::spawn_local(cancel(Rc::clone(&run), id, pause, grace_ms));
         }
@@ -102,7 +102,11 @@ fn plan(random: &mut Random, number: u64) -> (Made, Value) {
         made.not_before = delay_ms * 1_000;
         add("delay_ms", json!(delay_ms));
     } else if random.percent(4) {
-        add("ttl", json!({ "queued_ms": random.between(1_000, 6_000) }));
+        add("ttl", json!({ "queued_ms": random.between(1_000, 2_000) }));
+        if random.percent(50) {
+            // No worker ever asks for these.
+            add("queue", json!("nobody"));
+        }
     }
     if random.percent(4) {
         add("timeout_ms", json!(random.between(1_000, 3_000)));
