@@ -237,6 +237,26 @@ async fn what_a_worker_gives_back_at_shutdown_is_run_by_another_as_the_same_atte
 }
 
 #[tokio::test]
+async fn a_worker_that_ends_while_it_waits_takes_no_job_with_it() {
+    let server = Server::start().await;
+    let jobs = server.jobs();
+    for _ in 0..20 {
+        let idle = server.worker().handle("work", |_: JobContext, (): ()| async move { Ok(()) });
+        // It waits for jobs when it has done one.
+        with(idle, async {
+            let first = jobs.create(&new_job("work")).await.unwrap();
+            jobs.wait(&first.id).await.unwrap()
+        })
+        .await;
+        let made = jobs.create(&new_job("work")).await.unwrap();
+        let next = server.worker().handle("work", |_: JobContext, (): ()| async move { Ok(()) });
+        let done = with(next, async { jobs.wait(&made.id).await.unwrap() }).await;
+        assert_eq!((done.state, done.attempt), (State::Completed, 1), "nobody's lease had to expire first");
+    }
+    server.end().await;
+}
+
+#[tokio::test]
 async fn a_run_outlives_a_restart_of_the_server() {
     let folder = tempfile::tempdir().unwrap();
     let settings =
