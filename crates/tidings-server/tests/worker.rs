@@ -237,6 +237,27 @@ async fn what_a_worker_gives_back_at_shutdown_is_run_by_another_as_the_same_atte
 }
 
 #[tokio::test]
+async fn a_silent_run_that_is_longer_than_its_lease_keeps_it() {
+    const LEASE: Duration = Duration::from_secs(2);
+    let server = Server::start().await;
+    let jobs = server.jobs();
+    // Only time that passes makes a lease expire, so this one test waits.
+    let worker = server.worker().handle("work", |job: JobContext, (): ()| async move {
+        tokio::select! {
+            () = tokio::time::sleep(LEASE.mul_f64(1.6)) => Ok(()),
+            stop = job.cancelled() => Err(Fail::new(format!("{stop:?}")).never()),
+        }
+    });
+    let done = with(worker, async {
+        let made = jobs.create(&new_job("work").lease(LEASE)).await.unwrap();
+        jobs.wait(&made.id).await.unwrap()
+    })
+    .await;
+    assert_eq!((done.state, done.attempt, done.error), (State::Completed, 1, None));
+    server.end().await;
+}
+
+#[tokio::test]
 async fn a_worker_that_ends_while_it_waits_takes_no_job_with_it() {
     let server = Server::start().await;
     let jobs = server.jobs();
