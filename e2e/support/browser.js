@@ -57,10 +57,18 @@ async function launch(name) {
 
 /** A page at `url`; any answer of the server will do, for its origin is what counts. */
 export async function openPage(t, name, url) {
-  const page = await (await browser(name)).newPage();
+  const page = await newPage(await browser(name));
   t.after(() => page.close());
   await page.goto(url);
   return page;
+}
+
+/** Firefox loses a new tab now and then when it has much to do; the next one stays. */
+async function newPage(browser, tries = 3) {
+  return browser.newPage().catch((error) => {
+    if (tries === 1 || !/no such frame/.test(error.message)) throw error;
+    return newPage(browser, tries - 1);
+  });
 }
 
 /** Opens an EventSource in a page, and records all that it fires. */

@@ -3,12 +3,18 @@
 // Owns: starting them against a server, and what the reports that they make hold. Does not know: browsers.
 // Flow: a name → a process → its first line → gone when the test ends.
 
+import assert from 'node:assert/strict';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { freePort } from './nginx.js';
 import { end, lineMatching, root, spawnLogged } from './server.js';
+
+/** Rows of a report: each hundred take a worker 50 ms. */
+export const QUICK = 1_000;
+/** Long enough to do something to a worker in between. */
+export const SLOW = 6_000;
 
 const EXAMPLES = join(root, 'examples');
 const REDIS = process.env.REDIS_SERVER ?? 'redis-server';
@@ -81,3 +87,23 @@ export function report(rows) {
   for (let n = 1; n <= rows; n += 1) text += `${n},customer ${n % 97},${(n * 37) % 10_000}\n`;
   return text;
 }
+
+/** That a job's file has the right bytes, and comes as a file. */
+export async function opens({ url }, { downloadUrl }, expected) {
+  const answer = await fetch(new URL(downloadUrl, url));
+  assert.equal(answer.status, 200, downloadUrl);
+  assert.match(answer.headers.get('content-disposition'), /attachment/);
+  assert.ok((await answer.text()) === expected, 'the file has other bytes');
+}
+
+/** A folder that is not there yet. */
+export async function missingFolder(t) {
+  const parent = await mkdtemp(join(tmpdir(), 'tidings-reports-'));
+  t.after(() => rm(parent, { recursive: true, force: true }));
+  return join(parent, 'reports');
+}
+
+/** Whether an event says that a run is under way. */
+export const isHalfway = ({ data }) => data.state === 'running' && data.progress > 10;
+
+export const lastOf = (events) => events.at(-1).data;
