@@ -16,8 +16,12 @@ import { watch } from '../support/watch.js';
 
 describe('The BullMQ example', { concurrency: 4, timeout: 120_000 }, () => {
   test('reports a job from the queue to its file', async (t) => {
-    const { server, stream } = await startQueue(t, QUICK);
+    const { server, worker, stream } = await startQueue(t, QUICK);
+    // It ends what it has, and tells the end.
+    await stream.until('progress', ({ data }) => data.progress > 0);
+    const ended = end(worker, 'SIGTERM');
     const events = await stream.end();
+    assert.deepEqual(await ended, { code: 0, signal: null }, worker.text);
     const [{ data: first }] = events;
     assert.match(first.id, /^bull:reports:/);
     assert.deepEqual([first.mode, first.queue, first.state], ['external', 'reports', 'queued']);
@@ -122,8 +126,8 @@ async function startQueue(t, rows, env = {}, fate = () => undefined) {
   const [server, redis] = await Promise.all([startServer(t), startRedis(t)]);
   const stream = watch(t, await addToQueue(t, rows, server, redis));
   await stream.until('its state', ({ data }) => data.state === 'queued');
-  await startWorker(t, 'bullmq', await startProxy(t, server, fate), { REDIS_URL: redis, ...env });
-  return { server, redis, stream };
+  const worker = await startWorker(t, 'bullmq', await startProxy(t, server, fate), { REDIS_URL: redis, ...env });
+  return { server, redis, worker, stream };
 }
 
 /** Jobs as BullMQ has them. */
