@@ -126,9 +126,12 @@ impl Jobs {
         }
         let told = workers.seen(&wanted.worker, Some(&wanted.queue));
         let until = tokio::time::Instant::now() + wanted.wait;
-        if *told.borrow() != WorkerState::Run {
+        let state = *told.borrow();
+        match state {
+            WorkerState::Run => {}
             // It gets nothing, and is not to ask again at once.
-            return Ok((Vec::new(), workers.wait_for_run(told, until).await));
+            WorkerState::Quiet => return Ok((Vec::new(), workers.wait_for_run(told, until).await)),
+            WorkerState::Stop => return Ok((Vec::new(), state)),
         }
         loop {
             let mut ids = Vec::new();

@@ -430,6 +430,9 @@ async fn workers_are_told_what_to_do(engine: Engine) {
         (&renewed["worker"]["state"], &renewed["leases"][0]["status"]),
         (&json!("stop"), &json!("ok"))
     );
+    let stopped =
+        post(&server, "/v1/queues/default/lease", json!({"worker_id": "w", "wait_ms": 25_000})).await;
+    assert_eq!(stopped.json()["worker"]["state"], "stop", "who is to stop does not wait for jobs");
     tell("dance").await.is_problem(400, "field_invalid");
 }
 
