@@ -112,6 +112,7 @@ fn a_repair_keeps_pinned_events_with_a_checkpoint_and_without() {
         log.delete(&channel("deleted")).unwrap();
         churn(&log, 1);
         log.close().unwrap();
+        let log = open(&disk).unwrap();
         let late = pin(&log, "late", "late");
         append(&log, "late", "x");
         let floor = log.window(&channel("lone")).unwrap().floor;
