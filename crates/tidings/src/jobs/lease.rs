@@ -254,7 +254,7 @@ impl Jobs {
     pub(crate) async fn renew(&self, id: &JobId, token: &str) -> Result<Renewed, JobsError> {
         let lost = || JobsError::from(JobError::LeaseLost);
         let entry = self.hub.0.jobs.live(id).ok_or_else(lost)?;
-        let mut live = entry.turn().await;
+        let mut live = self.turn_now_due(&entry).await?;
         live.job.renew(clock::unix_ms(), lease_hash(token))?;
         let expires_at = live.job.lease().map_or(0, |lease| lease.expires_at);
         Ok(Renewed { expires_at, cancel: live.job.cancel().cloned() })

@@ -115,8 +115,19 @@ impl Jobs {
     /// [`JobsError`].
     pub(crate) async fn report(&self, id: &JobId, report: Report) -> Result<Reported, JobsError> {
         let Some(entry) = self.hub.0.jobs.live(id) else { return self.report_to_ended(id, report) };
-        let live = entry.turn().await;
+        let live = self.turn_now_due(&entry).await?;
         self.report_to(&entry, live, report).await
+    }
+
+    /// The turn of a job for which everything is done that is due: a timer may be late, and a lease whose time is over
+    /// must not be taken for one that is valid.
+    pub(super) async fn turn_now_due(&self, entry: &Arc<Entry>) -> Result<Turn, JobsError> {
+        let live = entry.turn().await;
+        if live.job.due_ms().is_none_or(|at| at > clock::unix_ms()) {
+            return Ok(live);
+        }
+        self.do_due(entry, live).await?;
+        Ok(entry.turn().await)
     }
 
     pub(super) async fn report_to(

@@ -151,7 +151,7 @@ impl Jobs {
         }
     }
 
-    async fn do_due(&self, entry: &Arc<Entry>, mut live: Turn) -> Result<(), JobsError> {
+    pub(super) async fn do_due(&self, entry: &Arc<Entry>, mut live: Turn) -> Result<(), JobsError> {
         // A job has few deadlines, and each passes once.
         for _ in 0..limits::JOB_TAGS_MAX {
             let now_ms = clock::unix_ms();

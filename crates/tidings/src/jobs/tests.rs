@@ -109,3 +109,24 @@ async fn a_worker_that_goes_away_at_any_moment_leaves_no_job_behind() {
         jobs.cancel(&id, None, None).await.unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_whose_time_is_over_is_refused_though_the_timer_is_late() {
+    let jobs = hub().jobs();
+    let id = make(&jobs, "q", "t", 0).await;
+    let leased = lease(&jobs, "q").await;
+    let entry = jobs.hub.0.jobs.live(&id).unwrap();
+    {
+        // Until when it lasts is not stored, so this one is over; and no timer is set.
+        let mut live = entry.turn().await;
+        let stored = serde_json::to_string(live.job.hidden()).unwrap();
+        let hidden = serde_json::from_str(&stored).unwrap();
+        live.job = tidings_core::job::Job::restore(live.job.document().clone(), hidden);
+        jobs.hub.0.jobs.index.take_due(u64::MAX, 1_000);
+    }
+    let lost = jobs.renew(&id, &leased.token).await.unwrap_err();
+    assert_eq!(lost.code(), "lease_lost");
+    let lost = jobs.report(&id, Report::Heartbeat(Some(leased.token))).await.unwrap_err();
+    assert_eq!(lost.code(), "lease_lost");
+    assert_eq!(lease(&jobs, "q").await.attempt, 2);
+}

@@ -96,7 +96,7 @@ impl Jobs {
             let claim = Claim { lease: lease.as_deref().map(lease_hash), attempt: None, n: None };
             let report = Report::Artifact { lease, artifact: artifact.clone() };
             let Some(entry) = jobs.hub.0.jobs.live(&id) else { return jobs.report_to_ended(&id, report) };
-            let live = entry.turn().await;
+            let live = jobs.turn_now_due(&entry).await?;
             // Tried first: a stale lease must not replace a file of the run that has the job now.
             let mut tried = live.job.clone();
             tried.handle_artifact(clock::unix_ms(), claim, artifact)?;
