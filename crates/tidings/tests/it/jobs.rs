@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
-use tidings::core::job::Progress;
+use tidings::core::job::{Level, Progress};
 use tidings::jobs::JobContext;
 
 use crate::http::{Answer, request};
@@ -16,6 +16,10 @@ on_each_engine! {
     a_report_that_is_repeated_takes_effect_once,
     a_route_of_the_applications_own_starts_streams_and_downloads,
     a_job_that_nobody_runs_waits,
+    a_handler_logs_puts_out_and_stores_several_files,
+    a_handler_that_fails_or_panics_ends_its_job,
+    a_handler_is_tried_again_where_the_job_was_made_so,
+    a_cancelled_handler_is_told_and_stopped,
 }
 
 /// The route of the article that this server answers.
@@ -120,4 +124,100 @@ async fn a_job_that_nobody_runs_waits(engine: Engine) {
     assert_eq!((made.status, &made.json()["state"]), (201, &json!("queued")), "{}", made.text());
     server.get("/v1/jobs/nobody").await.is_problem(404, "job_not_found");
     assert_eq!(runs.load(Ordering::SeqCst), 0);
+}
+
+/// Waits for the end of a job and returns its document.
+async fn ended(server: &Server, id: &str) -> Value {
+    server.get(&format!("/v1/jobs/{id}?wait=20s&until=terminal")).await.json()
+}
+
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+async fn a_handler_logs_puts_out_and_stores_several_files(engine: Engine) {
+    let server = Server::start(engine).await;
+    server.hub.jobs().register("t", |job: JobContext, (): ()| async move {
+        job.log(Level::Warn, "two files come").await?;
+        job.output(&["a", "b"]).await?;
+        job.artifact("a.txt", &b"first"[..]).await?;
+        job.artifact("b.txt", &b"second"[..]).await?;
+        Ok::<_, Failed>("done")
+    });
+    let made = post(&server, "/v1/jobs", &[], json!({"type": "t"})).await.json();
+    let id = made["id"].as_str().unwrap();
+    let end = ended(&server, id).await;
+    assert_eq!((&end["state"], &end["result"]), (&json!("completed"), &json!("done")), "{end}");
+    for (name, bytes) in [("a.txt", "first"), ("b.txt", "second")] {
+        assert_eq!(server.get(&format!("/v1/jobs/{id}/download/{name}")).await.text(), bytes);
+    }
+    let seen = events(&server, &format!("/v1/jobs/{id}/events?from=start")).await;
+    let of = |kind: &str| data(seen.iter().find(|event| event.event == kind).unwrap());
+    assert_eq!((&of("log")["level"], &of("log")["message"]), (&json!("warn"), &json!("two files come")));
+    assert_eq!(of("output")["chunk"], json!(["a", "b"]));
+}
+
+async fn a_handler_that_fails_or_panics_ends_its_job(engine: Engine) {
+    let server = Server::start(engine).await;
+    server.hub.jobs().register("t", |_: JobContext, how: String| async move {
+        assert_ne!(how, "panic", "on purpose");
+        Err::<(), _>("no luck")
+    });
+    for (input, code, message) in [
+        (json!("fail"), "failed", "no luck"),
+        (json!("panic"), "panicked", "the handler panicked"),
+        (json!(7), "input_invalid", "the input cannot be used: invalid type: integer `7`, expected a string"),
+    ] {
+        let made = post(&server, "/v1/jobs", &[], json!({"type": "t", "input": input})).await.json();
+        let end = ended(&server, made["id"].as_str().unwrap()).await;
+        assert_eq!((&end["state"], &end["attempt"]), (&json!("failed"), &json!(1)), "{end}");
+        assert_eq!(end["error"]["code"], code);
+        assert!(end["error"]["message"].as_str().unwrap().starts_with(message), "{end}");
+    }
+}
+
+async fn a_handler_is_tried_again_where_the_job_was_made_so(engine: Engine) {
+    let server = Server::start(engine).await;
+    server.hub.jobs().register("t", |job: JobContext, (): ()| async move {
+        if job.attempt() < 3 { Err("not yet") } else { Ok(job.attempt()) }
+    });
+    let retry = json!({"max_attempts": 5, "backoff": {"base_ms": 1}});
+    let made = post(&server, "/v1/jobs", &[], json!({"type": "t", "retry": retry})).await.json();
+    let end = ended(&server, made["id"].as_str().unwrap()).await;
+    assert_eq!((&end["state"], &end["attempt"], &end["result"]), (&json!("completed"), &json!(3), &json!(3)));
+}
+
+async fn a_cancelled_handler_is_told_and_stopped(engine: Engine) {
+    let server = Server::start(engine).await;
+    let (begun, mut runs) = tokio::sync::mpsc::unbounded_channel();
+    server.hub.jobs().register("t", move |job: JobContext, listens: bool| {
+        let begun = begun.clone();
+        async move {
+            begun.send(()).unwrap();
+            if listens {
+                job.cancelled().await;
+                assert!(job.is_cancelled());
+                return Err::<(), _>("as you wish");
+            }
+            std::future::pending().await
+        }
+    });
+    for (listens, message) in [(true, "as you wish"), (false, "enough")] {
+        let made = post(&server, "/v1/jobs", &[], json!({"type": "t", "input": listens})).await.json();
+        let id = made["id"].as_str().unwrap();
+        runs.recv().await.unwrap();
+        let grace = if listens { 20_000 } else { 50 };
+        let wish = json!({"reason": "enough", "grace_ms": grace});
+        assert_eq!(post(&server, &format!("/v1/jobs/{id}/cancel"), &[], wish).await.status, 202);
+        let end = ended(&server, id).await;
+        assert_eq!(
+            (&end["state"], &end["error"]["message"]),
+            (&json!("cancelled"), &json!(message)),
+            "{end}"
+        );
+    }
+    // Its handlers have left their slots.
+    for _ in 0..8 {
+        let made = post(&server, "/v1/jobs", &[], json!({"type": "t", "input": true})).await.json();
+        runs.recv().await.unwrap();
+        post(&server, &format!("/v1/jobs/{}/cancel", made["id"].as_str().unwrap()), &[], json!({})).await;
+    }
 }
