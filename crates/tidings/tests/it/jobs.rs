@@ -187,11 +187,11 @@ async fn a_handler_is_tried_again_where_the_job_was_made_so(engine: Engine) {
 
 async fn a_cancelled_handler_is_told_and_stopped(engine: Engine) {
     let server = Server::start(engine).await;
-    let (begun, mut runs) = tokio::sync::mpsc::unbounded_channel();
+    let (begun, mut runs) = tokio::sync::mpsc::channel(16);
     server.hub.jobs().register("t", move |job: JobContext, listens: bool| {
         let begun = begun.clone();
         async move {
-            begun.send(()).unwrap();
+            begun.send(()).await.unwrap();
             if listens {
                 job.cancelled().await;
                 assert!(job.is_cancelled());
