@@ -7,7 +7,6 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use serde_json::value::RawValue;
 use tidings_core::job::{Change, JobError, JobId, Mode, QueueName, State};
 use tokio::sync::Notify;
 
@@ -158,13 +157,7 @@ impl Jobs {
         new.alias.clone_from(&ended.fixed.alias);
         let channels = ended.fixed.publish_to.iter().filter_map(|c| tidings_core::ChannelName::parse(c).ok());
         new.publish_to = channels.collect();
-        new.input = match ended.fixed.input {
-            Some(input) => Some(input),
-            None => {
-                let stored = self.hub.0.jobs.artifacts.input(id).await;
-                stored.and_then(|text| RawValue::from_string(text).ok())
-            }
-        };
+        new.input = self.input(id, &ended.fixed).await?;
         new.idempotency_key = idempotency_key.map(|key| format!("retry:{}:{key}", id.as_str()));
         // A parent that is gone by now is no reason to refuse.
         if let Some(parent) = &new.core.parent

@@ -7,12 +7,13 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use tidings_core::job::{Cancel, Grant, JobError, JobId, JobType, QueueName, WorkerId};
+use tidings_core::job::{Cancel, Fail, Grant, JobError, JobId, JobType, QueueName, Retry, WorkerId};
 use tidings_core::limits;
 use tokio::sync::oneshot;
 
 use super::index::{Index, Next};
 use super::report::lease_hash;
+use super::store::Turn;
 use super::workers::WorkerState;
 use super::{Entry, Jobs, JobsError};
 use crate::clock;
@@ -223,28 +224,42 @@ impl Jobs {
         };
         let live = self.change(&entry, live, job, change, None).await?;
         self.hub.0.metrics.leases.inc();
+        let input = match self.input(id, &live.fixed).await {
+            Ok(input) => input,
+            Err(error) => return self.input_lost(&entry, live, token, &error).await,
+        };
         let (document, lease) = (live.job.document(), live.job.lease());
         let Some(lease) = lease else { return Ok(None) };
-        let mut leased = Leased {
+        let leased = Leased {
             id: id.clone(),
             job_type: document.job_type.clone(),
             queue: document.queue.clone(),
             attempt: document.attempt,
             max_attempts: document.max_attempts,
             tags: document.tags.clone(),
-            input: live.fixed.input.clone(),
+            input,
             deadline: lease.deadline,
             token,
             expires_at: lease.expires_at,
             lease_ms: lease.lease_ms,
             has_backoff: live.job.hidden().terms.backoff.is_some(),
         };
-        drop(live);
-        if leased.input.is_none() {
-            leased.input =
-                self.hub.0.jobs.artifacts.input(id).await.and_then(|text| RawValue::from_string(text).ok());
-        }
         Ok(Some(leased))
+    }
+
+    /// A job whose input cannot be read has failed: no worker may take it for one without an input.
+    async fn input_lost(
+        &self,
+        entry: &Arc<Entry>,
+        live: Turn,
+        token: String,
+        error: &JobsError,
+    ) -> Result<Option<Leased>, JobsError> {
+        tracing::error!(%error, job = entry.id.as_str(), "the input of a job cannot be read");
+        let lost = Fail::new("the input of the job cannot be read", "input_lost");
+        let fail = Fail { lease: Some(token), retry: Retry::Never, ..lost };
+        self.report_to(entry, live, super::Report::Fail(fail)).await?;
+        Ok(None)
     }
 
     /// Renews a lease. Nothing of it is stored.

@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, PoisonError};
 
+use serde_json::value::RawValue;
 use tidings_core::job::{Change, Job, JobError, JobId};
 use tidings_core::{ChannelName, Seq, limits};
 
@@ -116,6 +117,9 @@ impl Jobs {
         let now_ms = clock::unix_ms();
         let id = new.core.id.clone();
         let job = Job::create(now_ms, new.core.clone())?;
+        let has_file = new.input.as_ref().is_some_and(|input| input.get().len() > INPUT_INLINE_BYTES);
+        // Of jobs with one id only one is made, and its file is not written over by one that is refused.
+        let _turn = if has_file { self.hub.0.jobs.inputs.of(id.as_str()).await } else { None };
         let fixed = self.fixed(&new, &id).await?;
         let news = News { change: Change::State, entries: None, has_held: false };
         let events = record::events(&id, &job, &fixed, news, Seq::ZERO, now_ms).map_err(too_large)?;
@@ -161,16 +165,32 @@ impl Jobs {
     async fn fixed(&self, new: &NewJob, id: &JobId) -> Result<Fixed, JobsError> {
         let mut fixed = Fixed {
             input: None,
+            input_has_file: false,
             alias: new.alias.clone(),
             publish_to: new.publish_to.iter().map(ToString::to_string).collect(),
         };
         match &new.input {
             Some(input) if input.get().len() > INPUT_INLINE_BYTES => {
-                self.hub.0.jobs.artifacts.store_input(id, input.get()).await?;
+                // Where the log knows the id, this one will be refused, or is a repeat.
+                if self.hub.window(id.channel()).is_none() {
+                    self.hub.0.jobs.artifacts.store_input(id, input.get()).await?;
+                }
+                fixed.input_has_file = true;
             }
             input => fixed.input.clone_from(input),
         }
         Ok(fixed)
+    }
+}
+
+impl Jobs {
+    /// The input of a job, wherever it is.
+    pub(super) async fn input(&self, id: &JobId, fixed: &Fixed) -> Result<Option<Box<RawValue>>, JobsError> {
+        if !fixed.input_has_file {
+            return Ok(fixed.input.clone());
+        }
+        let text = self.hub.0.jobs.artifacts.input(id).await?;
+        RawValue::from_string(text).map(Some).map_err(|e| JobsError::Input(e.to_string()))
     }
 }
 

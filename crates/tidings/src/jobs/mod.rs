@@ -8,6 +8,8 @@ mod new;
 
 mod create;
 
+mod turns;
+
 mod make;
 
 mod unique;
@@ -107,6 +109,8 @@ pub(crate) struct State {
     index: Arc<Index>,
     ended: ended::Ended,
     unique: unique::Unique,
+    /// Of ids whose jobs are being made.
+    inputs: turns::Turns,
     workers: workers::Workers,
     schedules: Arc<schedule::Schedules>,
     /// Streams that wait for a job of another queue.
@@ -183,6 +187,7 @@ impl State {
             index: Arc::default(),
             ended: ended::Ended::default(),
             unique,
+            inputs: turns::Turns::new(),
             schedules: Arc::new(schedule::Schedules::open(log)),
             workers: workers::Workers::default(),
             arrivals: Mutex::default(),

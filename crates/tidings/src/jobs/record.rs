@@ -33,6 +33,9 @@ pub(super) struct Fixed {
     /// The input, unless it is so large that it has a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) input: Option<Box<RawValue>>,
+    /// The input has a file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) input_has_file: bool,
     /// Where the job was started, for its URLs: they are fixed when it is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) alias: Option<String>,

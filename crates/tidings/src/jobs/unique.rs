@@ -7,19 +7,17 @@
 //! it is an event of its own, in the same append as the job.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tidings_core::ChannelName;
 use tidings_core::job::{Hidden, JobId};
-use tokio::sync::OwnedMutexGuard;
 
+use super::turns::{Turn, Turns};
 use crate::clock;
 use crate::frame::fields;
 use crate::log::{Append, Flags, Log, event_at};
 use crate::publish::key_hash;
 
-/// Keys that are judged side by side; those that meet in one place wait for each other.
-const TURNS: usize = 64;
 /// Keys with a time of their own are looked through when there are twice as many as after the last look.
 const SWEEP_MIN: usize = 1_024;
 
@@ -41,7 +39,7 @@ struct Held {
 #[derive(Debug)]
 pub(super) struct Unique {
     held: Mutex<Held>,
-    turns: Vec<Arc<tokio::sync::Mutex<()>>>,
+    turns: Turns,
 }
 
 impl Unique {
@@ -55,8 +53,7 @@ impl Unique {
             let (Ok(job), Some(until_ms)) = (JobId::parse(&job), record.expires_at_ms) else { continue };
             by_key.insert(key, Holder { job, until_ms: Some(until_ms), is_live: false });
         }
-        let turns = (0..TURNS).map(|_| Arc::default()).collect();
-        Self { held: Mutex::new(Held { by_key, sweep_at: SWEEP_MIN }), turns }
+        Self { held: Mutex::new(Held { by_key, sweep_at: SWEEP_MIN }), turns: Turns::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
@@ -64,10 +61,8 @@ impl Unique {
     }
 
     /// Waits until nobody else judges this key.
-    pub(super) async fn turn(&self, key: &str) -> Option<OwnedMutexGuard<()>> {
-        let place = usize::try_from(key_hash("unique", key) % TURNS as u128).unwrap_or(0);
-        let turn = self.turns.get(place)?;
-        Some(Arc::clone(turn).lock_owned().await)
+    pub(super) async fn turn(&self, key: &str) -> Option<Turn> {
+        self.turns.of(key).await
     }
 
     /// The job that holds a key now.

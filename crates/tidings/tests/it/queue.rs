@@ -27,6 +27,7 @@ on_each_engine! {
     many_leases_are_renewed_at_once,
     the_end_of_a_job_can_be_waited_for,
     a_job_whose_time_is_over_is_forgotten_with_its_files,
+    a_job_that_is_refused_leaves_the_input_of_the_other_alone,
 }
 
 pub async fn post(server: &Server, target: &str, body: Value) -> Answer {
@@ -496,6 +497,37 @@ async fn a_job_whose_time_is_over_is_forgotten_with_its_files(engine: Engine) {
     lease(&server).await.complete(&server).await;
     assert_eq!(server.delete(&format!("/v1/jobs/{id}")).await.status, 204);
     server.delete(&format!("/v1/jobs/{id}")).await.is_problem(404, "job_not_found");
+}
+
+async fn a_job_that_is_refused_leaves_the_input_of_the_other_alone(engine: Engine) {
+    let server = Server::start(engine).await;
+    let input = |letter: &str| json!(letter.repeat(10_000));
+    make(&server, json!({"type": "t", "id": "7", "input": input("a")})).await;
+    for other in [input("b"), json!("short")] {
+        let again = post(&server, "/v1/jobs", json!({"type": "t", "id": "7", "input": other})).await;
+        again.is_problem(409, "job_exists");
+    }
+    assert_eq!(lease(&server).await.job["input"], input("a"));
+
+    let keyed = async |input: Value| {
+        let headers = [("content-type", "application/json"), ("idempotency-key", "k")];
+        let body = json!({"type": "t", "input": input}).to_string();
+        request(server.addr, "POST", "/v1/jobs", &headers, body.as_bytes()).await
+    };
+    assert_eq!(keyed(input("c")).await.status, 201);
+    keyed(input("d")).await.is_problem(422, "idempotency_key_reused");
+    assert_eq!(keyed(input("c")).await.status, 200);
+    assert_eq!(lease(&server).await.job["input"], input("c"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_whose_input_is_lost_fails_instead_of_running_without_it() {
+    let server = Server::start(Engine::Disk).await;
+    let id = make(&server, json!({"type": "t", "input": "x".repeat(10_000)})).await;
+    std::fs::remove_dir_all(server.data().unwrap().join("artifacts").join(&id)).unwrap();
+    assert!(leases(&server, json!({"worker_id": "w", "wait_ms": 100})).await.is_empty());
+    let end = document(&server, &id).await;
+    assert_eq!((&end["state"], &end["error"]["code"]), (&json!("failed"), &json!("input_lost")), "{end}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

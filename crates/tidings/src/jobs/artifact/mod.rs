@@ -224,9 +224,9 @@ impl Artifacts {
         Ok(stored.await.map_err(io::Error::other)??)
     }
 
-    /// The input of a job, if it has a file.
-    pub(super) async fn input(&self, job: &JobId) -> Option<String> {
-        tokio::fs::read_to_string(self.folder(job).join(INPUT)).await.ok()
+    /// The input of a job that has a file for it.
+    pub(super) async fn input(&self, job: &JobId) -> Result<String, ArtifactError> {
+        Ok(tokio::fs::read_to_string(self.folder(job).join(INPUT)).await?)
     }
 
     /// Removes all files of a job. Until it is known what files take, what they are is only noted, and goes then.

@@ -214,7 +214,7 @@ async fn a_job_that_is_deleted_before_all_is_counted_takes_its_files_along() {
     store.artifacts.store_input(&id("7"), "{}").await.unwrap();
     let store = store.again();
     store.artifacts.remove(&id("7")).await.unwrap();
-    assert!(store.artifacts.input(&id("7")).await.is_none());
+    assert!(store.artifacts.input(&id("7")).await.is_err());
     store.artifacts.store_input(&id("7"), "[]").await.unwrap();
     store.artifacts.count(|| false);
     store.settled(30, &[".input.json", "b"]).await;
