@@ -1,6 +1,6 @@
 //! Every decision of tidings, as plain values.
 //!
-//! Owns: names, ids, limits, the SSE codec, and the rules of resume, connections, conflation and jobs.
+//! Owns: names, ids, limits, grants, the SSE codec, and the rules of resume, connections, conflation and jobs.
 //! Does not know: files, sockets, HTTP, the clock, randomness, or which log engine is used. `no_std` proves it.
 //! Flow: what a publisher or a browser sent → parsed names and ids → decisions and bytes.
 #![no_std]
@@ -17,6 +17,8 @@ pub mod id;
 
 pub mod event;
 
+pub mod grant;
+
 pub mod resume;
 
 pub mod connection;
@@ -31,5 +33,6 @@ pub mod wire;
 mod fixtures;
 
 pub use event::{Payload, PayloadError};
+pub use grant::{Grant, GrantError};
 pub use id::{Epoch, Epochs, EventId, Seq, Standing};
 pub use name::{ChannelName, EventName, Key, NameError};

@@ -43,6 +43,12 @@ pub const RETRY_MS_MIN: u32 = 500;
 pub const RETRY_STREAM_MS: core::ops::Range<u32> = 2_000..4_000;
 /// `retry:` of an answer to overload, in milliseconds.
 pub const RETRY_OVERLOAD_MS: core::ops::Range<u32> = 5_000..15_000;
+/// Patterns of a grant, and rights: as many as a stream has channels, so that a grant can name each of them.
+pub const GRANT_PATTERNS_MAX: usize = 100;
+/// A token id or the name of a session, in bytes.
+pub const TOKEN_ID_BYTES_MAX: usize = 255;
+/// Before its end, the holder of a grant hears of it, at most so early, in milliseconds.
+pub const AUTH_EXPIRING_MS_MAX: u64 = 60_000;
 /// A job's id, in bytes: it has to fit a path, and ids of other queues have to fit it.
 pub const JOB_ID_BYTES_MAX: usize = 128;
 /// A text of a job's document (message, step, unit), in bytes; longer ones are cut.

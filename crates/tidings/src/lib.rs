@@ -5,6 +5,8 @@
 
 mod clock;
 
+pub mod auth;
+
 mod settings;
 
 mod metrics;

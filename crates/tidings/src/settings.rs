@@ -4,10 +4,12 @@
 //! Flow: read once by `Hub::open`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_core::limits;
 
+use crate::auth::Authorize;
 use crate::jobs::JobRoute;
 use crate::log::Retention;
 
@@ -56,6 +58,8 @@ pub struct Settings {
     pub events_paths: Vec<String>,
     /// Job types at paths of the application's own.
     pub job_routes: Vec<JobRoute>,
+    /// Who turns credentials into grants. Default: nobody, and everything is granted; the layers around the router decide.
+    pub authorize: Option<Arc<dyn Authorize>>,
     /// For development on this machine: loopback hosts and origins only. Default: off.
     pub dev: bool,
 }
@@ -81,6 +85,7 @@ impl Default for Settings {
             public_url: String::new(),
             events_paths: Vec::new(),
             job_routes: Vec::new(),
+            authorize: None,
             dev: false,
         }
     }
@@ -145,6 +150,8 @@ impl Settings {
         events_paths: Vec<String> = events_paths;
         /// Job types at paths of the application's own.
         job_routes: Vec<JobRoute> = job_routes;
+        /// Who turns credentials into grants.
+        authorize: Arc<dyn Authorize> = Some(authorize);
         /// Loopback hosts and origins only.
         dev: bool = dev;
     }

@@ -106,6 +106,17 @@ codes! {
     JobsTooMany = "jobs_too_many", 503, "Too many jobs have not ended";
     SchedulesTooMany = "schedules_too_many", 503, "There are too many schedules";
     ArtifactsFull = "artifacts_full", 507, "There is not enough room for the file";
+    CrossSite = "cross_site", 403, "The request comes from another site";
+    Unauthorized = "unauthorized", 401, "Credentials are needed";
+    TokenInvalid = "token_invalid", 401, "The token is not valid";
+    TokenExpired = "token_expired", 401, "The token has expired";
+    TokenRevoked = "token_revoked", 401, "The token was revoked";
+    KeyUnknown = "key_unknown", 401, "The API key is not known";
+    TicketInvalid = "ticket_invalid", 401, "The ticket is not valid, or was used";
+    Forbidden = "forbidden", 403, "The grant does not cover this";
+    AuthFailuresTooMany = "auth_failures_too_many", 429, "Too many failed authentications";
+    AuthUnavailable = "auth_unavailable", 503, "Credentials could not be checked";
+    RevocationsTooMany = "revocations_too_many", 503, "There are too many revocations";
 }
 
 impl Code {
