@@ -1,0 +1,59 @@
+// The one error of this package.
+//
+// Owns: its codes. Does not know: where it is thrown.
+
+import type { Job } from './job.js';
+import type { WireCode } from './wire-codes.js';
+
+/** What only a client can find out. */
+export type ClientCode =
+  /** No answer, or the connection broke. */
+  | 'network'
+  /** An answer that is not the server's: another status or another content type. */
+  | 'http'
+  /** The request was refused for want of credentials. */
+  | 'unauthorized'
+  | 'forbidden'
+  | 'token_failed'
+  /** Data that is not JSON; `raw` has it. */
+  | 'data_invalid'
+  /** Data that does not fit the schema. */
+  | 'schema_invalid'
+  /** An event that is larger than a client takes. */
+  | 'event_too_large'
+  /** A handler threw; `cause` is what. */
+  | 'handler_failed'
+  | 'stalled'
+  | 'closed'
+  | 'job_failed'
+  | 'job_cancelled'
+  | 'job_expired';
+
+/** A code of the server (`WireCode`) or of the client; a newer server may have codes that are not listed. */
+export type TidingsErrorCode = WireCode | ClientCode | (string & {});
+
+export interface TidingsErrorDetails {
+  cause?: unknown;
+  status?: number | undefined;
+  raw?: string | undefined;
+  job?: Job | undefined;
+}
+
+export class TidingsError extends Error {
+  override readonly name = 'TidingsError';
+  readonly code: TidingsErrorCode;
+  /** The HTTP status, if there was an answer. */
+  readonly status: number | undefined;
+  /** The text that could not be used. */
+  readonly raw: string | undefined;
+  /** The job that did not complete. */
+  readonly job: Job | undefined;
+
+  constructor(code: TidingsErrorCode, message: string, details: TidingsErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.code = code;
+    this.status = details.status;
+    this.raw = details.raw;
+    this.job = details.job;
+  }
+}

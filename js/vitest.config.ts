@@ -1,0 +1,16 @@
+import { fileURLToPath } from 'node:url';
+import { defineConfig } from 'vitest/config';
+
+/** Tests run on the sources, so that none can pass on a build that is out of date. */
+export default defineConfig({
+  resolve: {
+    alias: [
+      { find: /^@tidings\/(client|react|node|next)$/, replacement: fileURLToPath(new URL('packages/$1/src/index.ts', import.meta.url)) },
+    ],
+  },
+  test: {
+    include: ['packages/*/test/**/*.test.{ts,tsx}'],
+    testTimeout: 20_000,
+    maxWorkers: 2,
+  },
+});
