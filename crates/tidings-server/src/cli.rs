@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use tidings::core::site::Origin;
 use tidings::jobs::JobRoute;
 
 use crate::jobs::JobsCommand;
@@ -86,6 +87,9 @@ pub(crate) struct ServeFlags {
         hide_default_value = true
     )]
     pub(crate) public_url: String,
+    /// Origin whose pages may use this server with credentials, such as https://app.example; repeat it for more
+    #[arg(long, env = "TIDINGS_ALLOW_ORIGIN", value_delimiter = ',', value_name = "ORIGIN")]
+    pub(crate) allow_origin: Vec<Origin>,
     /// Seconds of silence after which a stream gets a comment
     #[arg(long, env = "TIDINGS_KEEPALIVE_S", default_value_t = 15, value_name = "SECONDS")]
     pub(crate) keepalive_s: u64,

@@ -52,6 +52,7 @@ pub(crate) fn settings(flags: &ServeFlags, streams_allowed: usize) -> Result<Set
         .streams_per_address(flags.streams_per_address)
         .streams_per_second(flags.streams_per_second)
         .public_url(flags.public_url.clone())
+        .allowed_origins(flags.allow_origin.clone())
         .events_paths(flags.events_path.clone())
         .job_routes(flags.job_route.clone());
     if flags.shards > 0 {

@@ -35,6 +35,7 @@ pub mod jobs;
 
 mod http;
 
+pub use http::arrival::Role;
 pub use http::serve::serve;
 pub use hub::Hub;
 pub use publish::{Publication, PublishError, Published};

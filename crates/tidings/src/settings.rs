@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_core::limits;
+use tidings_core::site::Origin;
 
 use crate::auth::Authorize;
 use crate::jobs::JobRoute;
@@ -60,7 +61,9 @@ pub struct Settings {
     pub job_routes: Vec<JobRoute>,
     /// Who turns credentials into grants. Default: nobody, and everything is granted; the layers around the router decide.
     pub authorize: Option<Arc<dyn Authorize>>,
-    /// For development on this machine: loopback hosts and origins only. Default: off.
+    /// Origins whose pages may use this server with credentials, beside its own. Default: none.
+    pub allowed_origins: Vec<Origin>,
+    /// For development on this machine: loopback hosts only, and loopback origins as well as listed ones. Default: off.
     pub dev: bool,
 }
 
@@ -86,6 +89,7 @@ impl Default for Settings {
             events_paths: Vec::new(),
             job_routes: Vec::new(),
             authorize: None,
+            allowed_origins: Vec::new(),
             dev: false,
         }
     }
@@ -152,6 +156,8 @@ impl Settings {
         job_routes: Vec<JobRoute> = job_routes;
         /// Who turns credentials into grants.
         authorize: Arc<dyn Authorize> = Some(authorize);
+        /// Origins whose pages may use this server with credentials.
+        allowed_origins: Vec<Origin> = allowed_origins;
         /// Loopback hosts and origins only.
         dev: bool = dev;
     }

@@ -61,6 +61,11 @@ codes! {
     FinalConflict = "final_conflict", 400, "A final event has no key or ttl_ms";
     IdempotencyKeyInvalid = "idempotency_key_invalid", 400, "The idempotency key is not valid";
     IdempotencyHeaderOnBatch = "idempotency_header_on_batch", 400, "In a batch, idempotency keys stand in the lines";
+    RequestMalformed = "request_malformed", 400, "The request is not valid HTTP";
+    HostInvalid = "host_invalid", 400, "The Host is missing, doubled or not valid";
+    FramingInvalid = "framing_invalid", 400, "The length of the body is not told in one clear way";
+    HeaderRepeated = "header_repeated", 400, "A header field came more than once";
+    BodyUnexpected = "body_unexpected", 400, "The request may not have a body";
     OriginNotAllowed = "origin_not_allowed", 403, "The origin is not allowed";
     NotFound = "not_found", 404, "There is nothing here";
     ConnectionNotFound = "connection_not_found", 404, "There is no such connection";
@@ -69,11 +74,15 @@ codes! {
     DataTooLarge = "data_too_large", 413, "The data of an event is too large";
     BodyTooLarge = "body_too_large", 413, "The body is too large";
     BatchTooLarge = "batch_too_large", 413, "The batch is too large or has too many lines";
+    UriTooLong = "uri_too_long", 414, "The target of the request is too long";
     MediaTypeUnsupported = "media_type_unsupported", 415, "The content type is not supported";
+    ContentEncodingUnsupported = "content_encoding_unsupported", 415, "Bodies are taken without Content-Encoding only";
+    ExpectationFailed = "expectation_failed", 417, "The expectation is not known";
     Misdirected = "misdirected", 421, "The host is not one of this server's";
     ChannelFinished = "channel_finished", 409, "The channel is finished";
     IdempotencyKeyReused = "idempotency_key_reused", 422, "The idempotency key was used with another body";
     StreamsTooMany = "streams_too_many", 429, "Too many streams are open";
+    HeadersTooLarge = "headers_too_large", 431, "The header fields are too many or too large";
     IdempotencyKeysFull = "idempotency_keys_full", 503, "Too many idempotency keys are remembered";
     Overloaded = "overloaded", 503, "The server is overloaded";
     Draining = "draining", 503, "The server is about to stop";

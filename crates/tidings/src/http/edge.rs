@@ -1,23 +1,31 @@
 //! The edge: which hosts and origins are answered, and the headers that every answer has.
 //!
-//! Owns: the `Host` check against DNS rebinding, CORS (Fetch standard), `no-store`. Does not know: routes.
-//! Flow: request → 421 / 403 / preflight, or the router → headers on whatever it answers.
+//! Owns: the `Host` check against DNS rebinding, CORS (Fetch standard), the site of a request, `no-store`. Does not know:
+//! routes, credentials.
+//! Flow: request → 421 / 403 / preflight, or the router, told the site → headers on whatever it answers.
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pin_project_lite::pin_project;
+use tidings_core::site::{Evidence, Origin, Site, is_loopback_host, is_loopback_origin, site};
 use tower::{Layer, Service};
 
+use super::arrival::{Arrival, Role};
 use super::problem::{Code, Problem};
+use crate::settings::Settings;
 
 const ALLOW_METHODS: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS";
 const ALLOW_HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Range, If-Range, If-None-Match, Tidings-Lease";
 const EXPOSE_HEADERS: &str = "Retry-After, ETag, Content-Disposition, Content-Range, Accept-Ranges";
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 const MAX_AGE_SECONDS: &str = "600";
 /// What answers depend on, whether or not this one does.
 const VARY: &str = "origin, cookie, authorization";
@@ -26,17 +34,69 @@ const VARY: &str = "origin, cookie, authorization";
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AllowedOrigin(Option<HeaderValue>);
 
+/// Which pages may do what.
+#[derive(Debug)]
+pub(super) struct Origins {
+    listed: Vec<Origin>,
+    /// The origin of the public URL.
+    public: Option<Origin>,
+    is_dev: bool,
+}
+
+impl Origins {
+    pub(super) fn new(settings: &Settings) -> Arc<Self> {
+        let public = Origin::of_url(&settings.public_url).ok();
+        Arc::new(Self { listed: settings.allowed_origins.clone(), public, is_dev: settings.dev })
+    }
+
+    /// Where a request comes from, and whether the page there may read the answer.
+    pub(super) fn judge(&self, request: &Request) -> (Site, AllowedOrigin) {
+        let headers = request.headers();
+        let (origin, fetch_site) = (only(headers, &header::ORIGIN), only(headers, &SEC_FETCH_SITE));
+        if origin.is_none() && fetch_site.is_none() {
+            return (Site::Unknown, AllowedOrigin::default());
+        }
+        let is = |name: &HeaderName, value: &str| only(headers, name) == Some(value);
+        let navigates = is(&SEC_FETCH_MODE, "navigate") && is(&SEC_FETCH_DEST, "document");
+        let host = host(request);
+        let mut found =
+            site(&Evidence { origin, fetch_site, navigates, host }, &self.listed, self.public.as_ref());
+        let is_local = self.is_dev && origin.is_some_and(is_loopback_origin);
+        if found == Site::Foreign && is_local {
+            found = Site::Listed;
+        }
+        // A page that is asked for by its own name needs no leave, but it may be ours by another name.
+        let by_name = || origin.is_some_and(|text| self.public.as_ref().is_some_and(|own| own.is_text(text)));
+        let may_read = found == Site::Listed || is_local || (found == Site::Own && by_name());
+        (found, AllowedOrigin(headers.get(header::ORIGIN).filter(|_| may_read).cloned()))
+    }
+
+    /// What the edge answers itself.
+    fn refusal(&self, request: &Request, allowed: &AllowedOrigin) -> Option<Response> {
+        if self.is_dev && !host(request).is_some_and(is_loopback_host) {
+            let detail = "with --dev only localhost, 127.0.0.1 and [::1] are answered";
+            return Some(Problem::new(Code::Misdirected, detail).into_response());
+        }
+        if self.is_dev && allowed.0.is_none() && request.headers().contains_key(header::ORIGIN) {
+            let detail = "with --dev only origins on localhost, 127.0.0.1 and [::1] are allowed, and those that are listed";
+            return Some(Problem::new(Code::OriginNotAllowed, detail).into_response());
+        }
+        (request.method() == Method::OPTIONS).then(|| preflight(allowed))
+    }
+}
+
 /// Puts the edge around routes. A layer of our own rather than a function: it is in the way of every publish.
 #[derive(Debug, Clone)]
 pub(super) struct EdgeLayer {
-    pub(super) is_dev: bool,
+    pub(super) origins: Arc<Origins>,
+    pub(super) role: Role,
 }
 
 impl<S> Layer<S> for EdgeLayer {
     type Service = Edge<S>;
 
     fn layer(&self, inner: S) -> Edge<S> {
-        Edge { inner, is_dev: self.is_dev }
+        Edge { inner, edge: self.clone() }
     }
 }
 
@@ -44,7 +104,7 @@ impl<S> Layer<S> for EdgeLayer {
 #[derive(Debug, Clone)]
 pub(super) struct Edge<S> {
     inner: S,
-    is_dev: bool,
+    edge: EdgeLayer,
 }
 
 impl<S: Service<Request, Response = Response, Error = Infallible>> Service<Request> for Edge<S> {
@@ -57,14 +117,20 @@ impl<S: Service<Request, Response = Response, Error = Infallible>> Service<Reque
     }
 
     fn call(&mut self, mut request: Request) -> Answer<S::Future> {
-        let origin = request.headers().get(header::ORIGIN);
-        let allowed = AllowedOrigin(origin.filter(|o| self.is_dev && is_local_origin(o)).cloned());
-        let own = refusal(&request, self.is_dev, &allowed);
+        let (site, allowed) = self.edge.origins.judge(&request);
+        let own = self.edge.origins.refusal(&request, &allowed);
         let inner = match own {
             Some(_) => None,
             None => {
+                let extensions = request.extensions_mut();
+                let role = self.edge.role;
+                match extensions.get_mut::<Arrival>() {
+                    // It is there already: nothing is allocated.
+                    Some(arrival) => (arrival.site, arrival.role) = (site, role),
+                    None => drop(extensions.insert(Arrival { site, role, ..Arrival::UNKNOWN })),
+                }
                 if allowed.0.is_some() {
-                    request.extensions_mut().insert(allowed.clone());
+                    extensions.insert(allowed.clone());
                 }
                 Some(self.inner.call(request))
             }
@@ -108,19 +174,6 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for Answer<F> {
     }
 }
 
-/// What the edge answers itself.
-fn refusal(request: &Request, is_dev: bool, allowed: &AllowedOrigin) -> Option<Response> {
-    if is_dev && !host(request).is_some_and(is_local_host) {
-        let detail = "with --dev only localhost, 127.0.0.1 and [::1] are answered";
-        return Some(Problem::new(Code::Misdirected, detail).into_response());
-    }
-    if is_dev && allowed.0.is_none() && request.headers().contains_key(header::ORIGIN) {
-        let detail = "with --dev only origins on localhost, 127.0.0.1 and [::1] are allowed";
-        return Some(Problem::new(Code::OriginNotAllowed, detail).into_response());
-    }
-    (request.method() == Method::OPTIONS).then(|| preflight(allowed))
-}
-
 impl AllowedOrigin {
     /// Adds what lets the origin read an answer. `Vary` is there for everybody, so that no cache mixes them up.
     pub(crate) fn apply(&self, headers: &mut HeaderMap) {
@@ -157,40 +210,9 @@ fn host(request: &Request) -> Option<&str> {
     only.to_str().ok()
 }
 
-fn is_local_host(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
-    // Names of hosts are the same in any case.
-    matches!(&*name.to_ascii_lowercase(), "localhost" | "127.0.0.1" | "[::1]")
-}
-
-fn is_local_origin(origin: &HeaderValue) -> bool {
-    let text = origin.to_str().unwrap_or_default();
-    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    rest.is_some_and(is_local_host)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_loopback_names_are_local() {
-        for good in ["localhost", "localhost:4080", "127.0.0.1:1", "[::1]:80", "[::1]"] {
-            assert!(is_local_host(good), "{good}");
-        }
-        for bad in
-            ["", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "localhost:x", "::1"]
-        {
-            assert!(!is_local_host(bad), "{bad}");
-        }
-        assert!(is_local_origin(&HeaderValue::from_static("https://localhost:3000")));
-        for bad in
-            ["null", "localhost", "ftp://localhost", "http://localhost@evil.example", "http://localhost/x"]
-        {
-            assert!(!is_local_origin(&HeaderValue::from_static(bad)), "{bad}");
-        }
-    }
+/// The value of a field; empty if it came more than once or is no text.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    Some(first.to_str().ok().filter(|_| values.next().is_none()).unwrap_or(""))
 }

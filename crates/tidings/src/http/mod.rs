@@ -6,6 +6,8 @@
 
 mod problem;
 
+pub(crate) mod arrival;
+
 mod edge;
 
 mod params;
@@ -43,6 +45,7 @@ use axum::extract::{Request, State};
 use axum::handler::Handler;
 use axum::routing::{MethodRouter, get, post};
 
+use self::arrival::{Group, Role};
 use crate::Hub;
 use crate::jobs::JobRoute;
 
@@ -50,25 +53,49 @@ impl Hub {
     /// The routes of `spec/openapi.yaml`, to be mounted in an axum application or given to [`crate::serve`].
     ///
     /// Inside another server, streams go through response bodies; [`crate::serve`] has the fast path for HTTP/1.1.
-    /// Unless `Settings::dev` is set, neither the host nor the origin is checked: that is the application's business.
+    /// Unless `Settings::dev` is set, no host and no origin is refused here: that is the application's business. What a
+    /// page of another site may do with a cookie is not.
     pub fn router(&self) -> Router {
         self.router_with(Router::new())
     }
 
     /// The same, with routes of the application's own behind the same checks of host and origin.
     pub fn router_with(&self, own: Router) -> Router {
+        self.build(Role::everything(), own)
+    }
+
+    /// The routes of one listener among several.
+    ///
+    /// ```no_run
+    /// # fn routers(hub: &tidings::Hub) {
+    /// use tidings::Role;
+    /// let public = hub.router_for(Role::everything().without_admin().without_api_keys());
+    /// let back_ends = hub.router_for(Role::everything().without_admin());
+    /// let operators = hub.router_for(Role::admin());
+    /// # }
+    /// ```
+    pub fn router_for(&self, role: Role) -> Router {
+        self.build(role, Router::new())
+    }
+
+    fn build(&self, role: Role, own: Router) -> Router {
         self.jobs().start();
-        self.routes()
+        self.routes(role)
             .fallback(problem::not_found)
             .with_state(self.clone())
             .merge(own)
-            .layer(edge::EdgeLayer { is_dev: self.0.settings.dev })
+            .layer(edge::EdgeLayer { origins: edge::Origins::new(&self.0.settings), role })
     }
 
-    fn routes(&self) -> Router<Self> {
+    fn routes(&self, role: Role) -> Router<Self> {
         let mut router = Router::new();
         for (path, methods) in table() {
-            router = router.route(path, methods);
+            if role.has(group(path)) {
+                router = router.route(path, methods);
+            }
+        }
+        if !role.has(Group::App) {
+            return router;
         }
         for route in &self.0.settings.job_routes {
             router = mount(router, route);
@@ -118,6 +145,15 @@ fn table() -> Vec<(&'static str, MethodRouter<Hub>)> {
         ("/readyz", only(get(health::readyz))),
         ("/metrics", only(get(health::metrics))),
     ]
+}
+
+/// Whom a path is for.
+fn group(path: &str) -> Group {
+    match path {
+        "/healthz" => Group::Health,
+        "/v1/connections" | "/v1/connections/{id}" | "/readyz" | "/metrics" => Group::Admin,
+        _ => Group::App,
+    }
 }
 
 /// Mounts a job type at a path of the application's own.

@@ -23,7 +23,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use super::stream::{Handed, Handoff, Peer};
+use super::arrival::Arrival;
+use super::stream::{Handed, Handoff};
 use crate::Hub;
 
 /// How long the tasks of connections may take to end once they are closed.
@@ -112,12 +113,13 @@ impl Server {
         if let Err(error) = socket.set_nodelay(true) {
             return tracing::debug!(%error, "a connection ended before it began");
         }
-        let Ok(peer) = socket.peer_addr().map(|address| Peer(address.ip())) else { return };
+        let Ok(peer) = socket.peer_addr() else { return };
+        let arrival = Arrival { peer: Some(peer.ip()), ..Arrival::UNKNOWN };
         let mut closing = self.closing.clone();
         let served = async {
             match tokio::time::timeout(self.hub.0.settings.head_timeout, is_http2(&socket)).await {
-                Ok(Ok(true)) => self.http2(socket, peer).await,
-                Ok(Ok(false)) => self.http1(socket, peer).await,
+                Ok(Ok(true)) => self.http2(socket, arrival).await,
+                Ok(Ok(false)) => self.http1(socket, arrival).await,
                 Ok(Err(_)) | Err(_) => {}
             }
         };
@@ -127,12 +129,12 @@ impl Server {
         }
     }
 
-    async fn http1(self: &Arc<Self>, socket: TcpStream, peer: Peer) {
+    async fn http1(self: &Arc<Self>, socket: TcpStream, arrival: Arrival) {
         let handoff = Handoff::default();
         let (slot, server) = (handoff.clone(), Arc::clone(self));
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(slot.clone());
-            request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(arrival);
             Arc::clone(&server).answer(request)
         });
         let mut connection = hyper::server::conn::http1::Builder::new()
@@ -161,10 +163,10 @@ impl Server {
         }
     }
 
-    async fn http2(self: &Arc<Self>, socket: TcpStream, peer: Peer) {
+    async fn http2(self: &Arc<Self>, socket: TcpStream, arrival: Arrival) {
         let server = Arc::clone(self);
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-            request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(arrival);
             Arc::clone(&server).answer(request)
         });
         let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())

@@ -18,6 +18,7 @@ use tidings_core::resume::{self, Asked, Decision, Position, Replay, Retained, St
 use tidings_core::wire::sse::encode;
 use tidings_core::{ChannelName, Seq};
 
+use super::arrival::Arrival;
 use super::edge::AllowedOrigin;
 use super::params::Params;
 use super::problem::{Code, Problem};
@@ -156,14 +157,10 @@ pub(crate) async fn open(hub: &Hub, parts: &Parts, request: StreamRequest) -> Re
     Ok((head(parts), Body::new(StreamBody(pipe))).into_response())
 }
 
-/// Who is at the other end of the connection.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) IpAddr);
-
 /// The address that a stream counts for. A peer on loopback is a proxy of ours or a program beside us: it counts only by
 /// the address that it forwards, the last one in `X-Forwarded-For`, which it wrote itself.
 fn client_address(parts: &Parts) -> Option<IpAddr> {
-    let Peer(peer) = *parts.extensions.get::<Peer>()?;
+    let peer = Arrival::of(&parts.extensions).peer?;
     if !peer.to_canonical().is_loopback() {
         return Some(peer);
     }

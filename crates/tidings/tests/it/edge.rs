@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use tidings::Role;
+
 use crate::client::Stream;
 use crate::http::request;
 use crate::server::{Engine, Server};
@@ -180,6 +182,89 @@ async fn an_embedded_hub_leaves_hosts_and_origins_to_its_application() {
     let headers = [("host", "app.example"), ("origin", "https://app.example")];
     let answer = request(server.addr, "GET", "/v1/channels?channel=a", &headers, b"").await;
     assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn listed_origins_and_that_of_the_public_url_are_allowed_and_nothing_that_looks_like_them() {
+    let listed = vec!["https://shop.example".parse().unwrap(), "http://intra.example:8080".parse().unwrap()];
+    let server = Server::start_with(Engine::Memory, |s| {
+        s.dev(false).allowed_origins(listed).public_url("https://app.example/rt".into())
+    })
+    .await;
+    let allowed = ["https://shop.example", "https://app.example", "http://intra.example:8080"];
+    let others = [
+        "http://shop.example",
+        "https://shop.example:8443",
+        "https://shop.example.evil",
+        "https://evilshop.example",
+        "https://shop.example@evil",
+        "https://shopXexample",
+        "https://shop.example, https://evil",
+        "http://intra.example",
+        "http://localhost:4080",
+        "null",
+        "*",
+        "",
+    ];
+    for origin in allowed.into_iter().chain(others) {
+        let expected = allowed.contains(&origin).then_some(origin);
+        for (method, target) in
+            [("OPTIONS", "/v1/publish"), ("GET", "/nothing"), ("HEAD", "/events?channel=a")]
+        {
+            let headers = [("host", "rt.example"), ("origin", origin)];
+            let answer = request(server.addr, method, target, &headers, b"").await;
+            assert_eq!(answer.header("vary"), Some("origin, cookie, authorization"));
+            assert_eq!(answer.header("access-control-allow-origin"), expected, "{method} {target} {origin}");
+            assert_eq!(answer.header("access-control-allow-credentials"), expected.map(|_| "true"));
+            let methods = answer.header("access-control-allow-methods");
+            assert_eq!(methods.is_some(), method == "OPTIONS" && expected.is_some());
+        }
+    }
+    let twice =
+        [("host", "rt.example"), ("origin", "https://shop.example"), ("origin", "https://evil.example")];
+    let answer = request(server.addr, "GET", "/v1/channels?channel=a", &twice, b"").await;
+    assert_eq!(answer.header("access-control-allow-origin"), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_dev_a_listed_origin_is_allowed_beside_those_of_this_machine() {
+    let listed = vec!["https://shop.example".parse().unwrap()];
+    let server = Server::start_with(Engine::Memory, |s| s.allowed_origins(listed)).await;
+    for (origin, status) in [("https://shop.example", 200), (ORIGIN, 200), ("https://evil.example", 403)] {
+        let answer = request(server.addr, "GET", "/v1/channels?channel=a", &[("origin", origin)], b"").await;
+        assert_eq!(answer.status, status, "{origin}");
+        assert_eq!(answer.header("access-control-allow-origin"), (status == 200).then_some(origin));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_listener_is_not_for_looks_like_a_path_that_does_not_exist() {
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+    let hub = tidings::Hub::open(tidings::Settings::in_memory().shards(1)).unwrap();
+    let ask = async |role, path: &str| {
+        let request = hyper::Request::get(path).body(axum::body::Body::empty()).unwrap();
+        let answer = hub.router_for(role).oneshot(request).await.unwrap();
+        let (head, body) = answer.into_parts();
+        let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+        (head.status.as_u16(), format!("{:?}", head.headers), body.replace(path, "PATH"))
+    };
+    let admin = ["/metrics", "/readyz", "/v1/connections", "/v1/connections/c1"];
+    let public = ["/v1/channels?channel=a", "/v1/jobs", "/v1/queues", "/v1/publish"];
+    for (role, hidden, shown) in
+        [(Role::everything().without_admin(), admin, public), (Role::admin(), public, admin)]
+    {
+        for path in hidden {
+            let path = path.split('?').next().unwrap();
+            let nothing = format!("/{}", "x".repeat(path.len() - 1));
+            assert_eq!(ask(role, path).await, ask(role, &nothing).await, "{path}");
+        }
+        for path in shown {
+            assert_ne!(ask(role, path).await.0, 404, "{path}");
+        }
+        assert_eq!(ask(role, "/healthz").await.0, 200);
+    }
+    hub.close().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
