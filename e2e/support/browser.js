@@ -7,7 +7,12 @@ import { after } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import puppeteer from 'puppeteer-core';
 
+import { launchWebKit } from './webkit.js';
+
 export const BROWSERS = ['chromium', 'firefox'];
+
+/** One browser of every engine that is in wide use. */
+export const ENGINE_BROWSERS = [...BROWSERS, 'webkit'];
 
 const EXECUTABLES = {
   chromium: process.env.CHROMIUM ?? '/usr/bin/chromium',
@@ -49,6 +54,7 @@ after(async () => {
 });
 
 async function launch(name) {
+  if (name === 'webkit') return launchWebKit();
   const common = { executablePath: EXECUTABLES[name], headless: true };
   return name === 'firefox'
     ? puppeteer.launch({ ...common, browser: 'firefox', extraPrefsFirefox: FIREFOX_SETTINGS })

@@ -5,10 +5,11 @@ import { rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { describe, test } from 'node:test';
 
-import { BROWSERS, numbers, openPage, openStream, statusesOf } from '../support/browser.js';
+import { ENGINE_BROWSERS, numbers, openPage, openStream } from '../support/browser.js';
+import { startFaults } from '../support/faults.js';
 import { eventually, startServer } from '../support/server.js';
 
-for (const name of BROWSERS) {
+for (const name of ENGINE_BROWSERS) {
   describe(`EventSource in ${name}`, { concurrency: 4, timeout: 120_000 }, () => {
     test('gets exact ids over dropped connections', async (t) => {
       const { server, page } = await start(t, name);
@@ -58,15 +59,16 @@ for (const name of BROWSERS) {
     }
 
     test('is stopped for good by the 204 of a finished channel', async (t) => {
-      const { server, page } = await start(t, name);
+      const server = await startServer(t);
+      const proxy = await startFaults(t, server, { retryMs: null });
+      const page = await openPage(t, name, `${proxy.url}/healthz`);
       const stream = await openStream(page, '/events?channel=export');
       await stream.connected();
-      const answers = statusesOf(page, '/events?channel=export');
       const published = await server.publishMany('export', 0, 2);
       published.push({ n: 2, id: await server.publish({ channel: 'export', data: { n: 2 }, final: true }) });
       const seen = await stream.closed();
       assert.deepEqual(numbers(seen), published);
-      assert.deepEqual(answers, [204]);
+      assert.deepEqual(proxy.asked.map(({ status }) => status), [200, 204]);
       assert.equal(seen.hellos.length, 1);
     });
 

@@ -15,6 +15,8 @@ use crate::step::{STEP_LIMIT, command};
 const NEEDED: &[(&str, &str, &str)] = &[
     ("chromium", "chromium fonts-liberation", "browser tests"),
     ("firefox-esr", "firefox-esr", "browser tests"),
+    ("WebKitWebDriver", "webkit2gtk-driver", "browser tests"),
+    ("Xvfb", "xvfb", "browser tests in WebKit"),
     ("nginx", "nginx", "proxy tests"),
     ("redis-server", "redis-server", "what concerns BullMQ"),
     ("xfs_io", "xfsprogs", "the power-loss test"),
