@@ -67,4 +67,15 @@ export type WireCode =
   | 'parent_invalid'
   | 'jobs_too_many'
   | 'schedules_too_many'
-  | 'artifacts_full';
+  | 'artifacts_full'
+  | 'cross_site'
+  | 'unauthorized'
+  | 'token_invalid'
+  | 'token_expired'
+  | 'token_revoked'
+  | 'key_unknown'
+  | 'ticket_invalid'
+  | 'forbidden'
+  | 'auth_failures_too_many'
+  | 'auth_unavailable'
+  | 'revocations_too_many';
