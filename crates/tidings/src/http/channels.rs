@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use http::{StatusCode, Uri, header};
 use serde_json::{Value, json};
 use tidings_core::job::JobId;
-use tidings_core::resume::{Position, Reason, gone, position};
+use tidings_core::resume::{Position, Reason, Retained, gone, position};
 use tidings_core::{ChannelName, Epochs, EventId, Seq, Standing};
 
 use super::params::Params;
@@ -44,19 +44,33 @@ pub(super) async fn delete(State(hub): State<Hub>, uri: Uri) -> Result<StatusCod
 
 pub(super) async fn history(State(hub): State<Hub>, uri: Uri) -> Result<Response, Problem> {
     let params = Params::of(&uri);
-    let channel = params.channel()?;
+    let channels = params.channels()?;
+    if channels.is_empty() {
+        return Err(Problem::new(Code::ChannelsMissing, "name a channel"));
+    }
     let limit = params.limit()?;
     let asked = match (params.one("after").filter(|t| !t.is_empty()), last(params.one("from"))?) {
         (Some(_), Some(_)) => {
             return Err(Problem::new(Code::FromInvalid, "history takes either `after` or `from`"));
         }
-        (Some(text), None) => Asked::After(after(text)?),
+        (Some(text), None) => Asked::After(id_of(text)?),
         (None, Some(count)) => Asked::Last(count),
         (None, None) => Asked::Start,
     };
-    let answer = tokio::task::spawn_blocking(move || page(&hub, &channel, asked, limit)).await;
+    let until = params.one("until").filter(|t| !t.is_empty()).map(id_of).transpose()?;
+    let range = Range { asked, until, limit };
+    let answer = tokio::task::spawn_blocking(move || page(&hub, &channels, range)).await;
     let answer = answer.map_err(|e| Problem::new(Code::Internal, e.to_string()))??;
     Ok(([(header::CONTENT_TYPE, "application/json")], answer).into_response())
+}
+
+/// Which part of history a page is to hold.
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    asked: Asked,
+    /// Nothing behind this one.
+    until: Option<EventId>,
+    limit: usize,
 }
 
 /// Where a page of history begins.
@@ -68,7 +82,7 @@ enum Asked {
     After(EventId),
 }
 
-fn after(text: &str) -> Result<EventId, Problem> {
+fn id_of(text: &str) -> Result<EventId, Problem> {
     EventId::parse(text)
         .ok_or_else(|| Problem::new(Code::AfterInvalid, format!("{text:.64?} is not an event id")))
 }
@@ -88,12 +102,13 @@ pub(super) async fn logs_of(hub: &Hub, id: &JobId, uri: &Uri) -> Result<Response
     let params = Params::of(uri);
     let limit = params.limit()?;
     let asked = match params.one("after").filter(|t| !t.is_empty()) {
-        Some(text) => Asked::After(after(text)?),
+        Some(text) => Asked::After(id_of(text)?),
         None => Asked::Start,
     };
     let (hub, channel) = (hub.clone(), id.channel().clone());
     let answer = tokio::task::spawn_blocking(move || {
-        let page = read(&hub, &channel, asked, limit)?;
+        let range = Range { asked, until: None, limit };
+        let page = read(&hub, std::slice::from_ref(&channel), range)?;
         let logs: Vec<Value> =
             page.records.iter().filter_map(|r| log_line(r, page.epochs.id(r.seq))).collect();
         Ok::<_, Problem>(json!({ "logs": logs, "next": page.next.to_string(), "more": page.more }))
@@ -114,18 +129,32 @@ fn log_line(record: &Record, id: EventId) -> Option<Value> {
     }))
 }
 
-/// A part of a channel's history.
+/// A part of the history of some channels.
 struct Page {
     records: Vec<Record>,
     epochs: Epochs,
-    reset: Option<(Reason, Option<Seq>)>,
+    reset: Option<Missing>,
     next: EventId,
     more: bool,
 }
 
+/// What is gone of what was asked for.
+struct Missing {
+    reason: Reason,
+    first: Option<Seq>,
+    /// Indexes of the channels that are meant; none means all of them.
+    channels: Vec<usize>,
+}
+
+impl Missing {
+    fn of_all(reason: Reason, first: Option<Seq>) -> Self {
+        Self { reason, first, channels: Vec::new() }
+    }
+}
+
 /// One page of history, oldest first.
-fn page(hub: &Hub, channel: &ChannelName, asked: Asked, limit: usize) -> Result<String, Problem> {
-    let Page { records, epochs, reset, next, more } = read(hub, channel, asked, limit)?;
+fn page(hub: &Hub, channels: &[ChannelName], range: Range) -> Result<String, Problem> {
+    let Page { records, epochs, reset, next, more } = read(hub, channels, range)?;
     let now = crate::clock::unix_ms();
     let live = |r: &&Record| r.expires_at_ms.is_none_or(|at| at > now);
     let events: Vec<String> = records
@@ -133,49 +162,112 @@ fn page(hub: &Hub, channel: &ChannelName, asked: Asked, limit: usize) -> Result<
         .filter(live)
         .map(|r| event_json(&r.body, r.flags.is_text, Some(epochs.id(r.seq))))
         .collect();
+    let names: Vec<&str> = channels.iter().map(ChannelName::as_str).collect();
     let mut tail = format!(r#""next":"{next}","more":{more}"#);
-    if let Some((reason, first)) = reset {
+    if let Some(Missing { reason, first, channels }) = reset {
         let first = first.map(|s| epochs.id(s).to_string());
-        tail.push_str(&format!(r#","reset":{}"#, json!({ "reason": reason.as_str(), "first": first })));
+        let mut reset = json!({ "reason": reason.as_str(), "first": first });
+        if !channels.is_empty() {
+            let meant: Vec<&&str> = channels.iter().filter_map(|c| names.get(*c)).collect();
+            reset["channels"] = json!(meant);
+        }
+        tail.push_str(&format!(r#","reset":{reset}"#));
     }
-    let name = json!(channel.as_str());
-    Ok(format!(r#"{{"channel":{name},"events":[{}],{tail}}}"#, events.join(",")))
+    let of = match names.as_slice() {
+        [name] => format!(r#""channel":{}"#, json!(name)),
+        names => format!(r#""channels":{}"#, json!(names)),
+    };
+    Ok(format!(r#"{{{of},"events":[{}],{tail}}}"#, events.join(",")))
 }
 
-fn read(hub: &Hub, channel: &ChannelName, asked: Asked, limit: usize) -> Result<Page, Problem> {
+fn read(hub: &Hub, channels: &[ChannelName], range: Range) -> Result<Page, Problem> {
     let log = &hub.0.log;
     let head = hub.0.tail.head();
     let epochs = log.epochs();
-    let state = retained(log.window(channel));
-    let id = match asked {
-        Asked::After(id) => Some(epochs.standing(id, head)),
-        Asked::Start | Asked::Last(_) => None,
+    let states: Vec<Retained> = channels.iter().map(|c| retained(log.window(c))).collect();
+    // An end that this log does not know bounds nothing: whoever has it is told as if it had asked behind it.
+    let (upto, mut reset) = match range.until.map(|id| epochs.standing(id, head)) {
+        None => (head, None),
+        Some(Standing::Known(seq)) => (seq, None),
+        Some(Standing::Ahead) => (Seq::ZERO, Some(Missing::of_all(Reason::Ahead, None))),
+        Some(Standing::Foreign) => (Seq::ZERO, Some(Missing::of_all(Reason::Epoch, None))),
     };
-    let (mut after, mut reset) = match (id, asked) {
-        (None, Asked::Last(count)) => (log.before_last(std::slice::from_ref(channel), count, head)?, None),
-        (None, _) => (state.floor, None),
-        (Some(Standing::Known(own)), _) if own < log.horizon() => (own, Some((Reason::Expired, state.first))),
-        (Some(Standing::Known(own)), _) => (own, gone(own, &[state]).map(|r| (r.reason, r.first))),
-        (Some(Standing::Ahead), _) => (head, Some((Reason::Ahead, None))),
-        (Some(Standing::Foreign), _) => (head, Some((Reason::Epoch, None))),
+    let own = match range.asked {
+        Asked::Start => None,
+        Asked::Last(count) => Some(log.before_last(channels, count, upto)?),
+        Asked::After(id) => match epochs.standing(id, head) {
+            Standing::Known(own) => {
+                reset = reset.or_else(|| missing(own, log.horizon(), &states));
+                Some(own)
+            }
+            Standing::Ahead => {
+                reset = Some(Missing::of_all(Reason::Ahead, None));
+                Some(head)
+            }
+            Standing::Foreign => {
+                reset = Some(Missing::of_all(Reason::Epoch, None));
+                Some(head)
+            }
+        },
     };
-    after = after.max(state.floor);
-    let bound = ReadLimit { upto: head, events_max: limit, bytes_max: BYTES_MAX };
-    let (records, to) = loop {
-        match log.read(&[Want { channel, after }], bound)? {
-            ReadOutcome::Events { records, to } => break (records, to),
-            ReadOutcome::Truncated { channels } => {
-                let floor = channels.first().map_or(after.next(), |(_, floor)| *floor);
-                after = floor.max(after.next());
-                reset = reset.or(Some((Reason::Expired, None)));
+    let own = own.unwrap_or(Seq::ZERO);
+    let mut after: Vec<Seq> = states.iter().map(|s| own.max(s.floor)).collect();
+    let bound = ReadLimit { upto, events_max: range.limit, bytes_max: BYTES_MAX };
+    let (records, to) = read_behind(hub, channels, &mut after, bound, &mut reset)?;
+    let more = channels.iter().any(|c| log.window(c).is_some_and(|w| w.head.min(upto) > to));
+    let begin = after.iter().min().copied().unwrap_or(own);
+    let next = epochs.id(records.last().map_or(begin, |r| r.seq));
+    Ok(Page { records, epochs, reset, next, more })
+}
+
+/// Reads behind the positions in `after`, and moves them past what turns out to be gone.
+fn read_behind(
+    hub: &Hub,
+    channels: &[ChannelName],
+    after: &mut [Seq],
+    bound: ReadLimit,
+    reset: &mut Option<Missing>,
+) -> Result<(Vec<Record>, Seq), Problem> {
+    loop {
+        // A read that begins at its end has nothing to find.
+        let wanted: Vec<Want<'_>> = channels
+            .iter()
+            .zip(after.iter())
+            .filter(|(_, after)| **after < bound.upto)
+            .map(|(channel, after)| Want { channel, after: *after })
+            .collect();
+        if wanted.is_empty() {
+            return Ok((Vec::new(), bound.upto));
+        }
+        match hub.0.log.read(&wanted, bound)? {
+            ReadOutcome::Events { records, to } => return Ok((records, to)),
+            ReadOutcome::Truncated { channels: lost } => {
+                let floors: Vec<(ChannelName, Seq)> = lost
+                    .iter()
+                    .filter_map(|(index, floor)| Some((wanted.get(*index)?.channel.clone(), *floor)))
+                    .collect();
+                for (channel, after) in channels.iter().zip(after.iter_mut()) {
+                    if let Some((_, floor)) = floors.iter().find(|(name, _)| name == channel) {
+                        *after = (*floor).max(after.next());
+                    }
+                }
+                *reset = reset.take().or_else(|| Some(Missing::of_all(Reason::Expired, None)));
             }
             ReadOutcome::Corrupt { resume_after } => {
-                after = resume_after.max(after.next());
-                reset = Some((Reason::Corrupt, None));
+                for after in after.iter_mut() {
+                    *after = resume_after.max(after.next());
+                }
+                *reset = Some(Missing::of_all(Reason::Corrupt, None));
             }
         }
-    };
-    let more = log.window(channel).is_some_and(|w| w.head > to);
-    let next = epochs.id(records.last().map_or(after, |r| r.seq));
-    Ok(Page { records, epochs, reset, next, more })
+    }
+}
+
+/// What a reader at `own` is told of, in the words of a stream.
+fn missing(own: Seq, horizon: Seq, states: &[Retained]) -> Option<Missing> {
+    if own < horizon {
+        let first = states.iter().filter_map(|s| s.first).min();
+        return Some(Missing::of_all(Reason::Expired, first));
+    }
+    gone(own, states).map(|r| Missing { reason: r.reason, first: r.first, channels: r.channels })
 }

@@ -10,6 +10,7 @@ on_each_engine! {
     the_envelope_wraps_what_was_published_and_nothing_else,
     text_keeps_its_bytes_but_for_line_ends,
     history_pages_through_what_is_retained,
+    history_of_several_channels_is_merged_and_ends_where_it_is_told,
     what_a_channel_is_can_be_asked,
 }
 
@@ -148,6 +149,55 @@ async fn history_pages_through_what_is_retained(engine: Engine) {
     server.get("/v1/history?channel=a&after=what").await.is_problem(400, "after_invalid");
     server.get("/v1/history").await.is_problem(400, "channels_missing");
     server.get("/v1/history?channel=a%20b").await.is_problem(400, "channel_name_invalid");
+}
+
+async fn history_of_several_channels_is_merged_and_ends_where_it_is_told(engine: Engine) {
+    let server = Server::start(engine).await;
+    let mut ids = Vec::new();
+    for n in 0..30 {
+        let channel = ["a", "b", "c"][n % 3];
+        ids.extend(server.numbers(channel, n as u64..n as u64 + 1).await);
+    }
+    let numbers = |answer: &Value| -> Vec<u64> {
+        answer["events"].as_array().unwrap().iter().map(|e| e["data"].as_u64().unwrap()).collect()
+    };
+    let two = |range: std::ops::RangeInclusive<u64>| range.filter(|n| n % 3 < 2).collect::<Vec<_>>();
+    let all = server.get("/v1/history?channel=a&channel=b").await.json();
+    assert_eq!((numbers(&all), &all["channels"]), (two(0..=29), &json!(["a", "b"])));
+    // The end need not be an event of the channels; pages end there too.
+    let (after, until) = (&ids[5], &ids[20]);
+    let path = format!("/v1/history?channel=a&channel=b&after={after}&until={until}");
+    let part = server.get(&path).await.json();
+    assert_eq!((numbers(&part), &part["more"]), (two(6..=20), &json!(false)));
+    let mut found = Vec::new();
+    let mut next = after.clone();
+    loop {
+        let path = format!("/v1/history?channel=a&channel=b&after={next}&until={until}&limit=4");
+        let page = server.get(&path).await.json();
+        found.extend(numbers(&page));
+        next = page["next"].as_str().unwrap().to_owned();
+        if page["more"] == json!(false) {
+            break;
+        }
+    }
+    assert_eq!(found, two(6..=20));
+    let last = server.get(&format!("/v1/history?channel=a&from=last:2&until={until}")).await.json();
+    assert_eq!(numbers(&last), [15, 18]);
+    for (after, until) in [(&ids[20], &ids[20]), (&ids[20], &ids[5])] {
+        let none = server.get(&format!("/v1/history?channel=a&after={after}&until={until}")).await.json();
+        assert_eq!((numbers(&none), &none["more"], &none["next"]), (vec![], &json!(false), &json!(after)));
+    }
+    for (until, reason) in [("zzz-1", "epoch"), (&*ids[0].replace("-1", "-99999"), "ahead")] {
+        let none = server.get(&format!("/v1/history?channel=a&until={until}")).await.json();
+        assert_eq!((&none["events"], &none["reset"]["reason"]), (&json!([]), &json!(reason)));
+    }
+    server.get("/v1/history?channel=a&until=what").await.is_problem(400, "after_invalid");
+    let gone = server.delete("/v1/channels?channel=a").await.status;
+    assert_eq!(gone, 204);
+    let rest =
+        server.get(&format!("/v1/history?channel=a&channel=b&after={after}&until={until}")).await.json();
+    assert_eq!(numbers(&rest), (6..=20).filter(|n| n % 3 == 1).collect::<Vec<_>>());
+    assert_eq!((&rest["reset"]["reason"], &rest["reset"]["channels"]), (&json!("deleted"), &json!(["a"])));
 }
 
 async fn what_a_channel_is_can_be_asked(engine: Engine) {
