@@ -65,6 +65,9 @@ export const STOP_GRACE_MS: number = 30_000;
 /** A handler that was told to stop for good may take this long to notice, before its slot goes to another job. */
 export const ABANDON_MS: number = 5_000;
 
+/** When the grace of a stopping worker is over, handlers may take this long yet to notice and clean up. */
+export const GIVE_BACK_MS: number = 2_000;
+
 /** How long giving a job back may take. After that its lease has to expire. */
 export const RELEASE_MS: number = 5_000;
 

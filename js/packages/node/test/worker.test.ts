@@ -248,6 +248,18 @@ test('stopping ends the request that waits for jobs', async () => {
   expect(vi.getTimerCount()).toBe(0);
 });
 
+test('jobs that come with the word to stop go back, and do not run', async () => {
+  let ran = 0;
+  const run = working([], () => void (ran += 1), {
+    leases: [ok({ jobs: [leased('a'), leased('b')], worker: { state: 'stop' } })],
+  });
+  let isDone = false;
+  void run.worker.done.then(() => (isDone = true));
+  await until(() => isDone, 30_000);
+  expect(run.reports().map(([verb]) => verb)).toEqual(['a/release', 'b/release']);
+  expect(ran).toBe(0);
+});
+
 test('a worker that an operator stops gives back what it has at once, and ends', async () => {
   const run = working([leased('j1')], () => new Promise(() => {}), {
     renewal: () => ok({ leases: [{ id: 'j1', status: 'ok' }], worker: { state: 'stop' } }),

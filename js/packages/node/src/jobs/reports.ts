@@ -142,6 +142,8 @@ export function createReports(options: ReportsOptions): Reports {
     if (wait <= 0 || queue.length > 1) return;
     hurry = new AbortController();
     await sleep(wait, signal === undefined ? hurry.signal : either(hurry, signal));
+    // Lets go of the run's signal.
+    hurry.abort();
   }
 
   async function one(pending: Pending): Promise<void> {
@@ -185,7 +187,7 @@ function asError(thrown: unknown): TidingsError {
   return new TidingsError('request_invalid', String(thrown), { cause: thrown });
 }
 
-/** Aborts the first when the second is; whoever made the first drops it soon after. */
+/** Aborts the first when the second is. Aborting the first lets go of the second. */
 function either(first: AbortController, second: AbortSignal): AbortSignal {
   if (second.aborted) first.abort();
   else second.addEventListener('abort', () => first.abort(), { once: true, signal: first.signal });

@@ -4,11 +4,11 @@
 
 import { attempt, encode, json, segment, type Transport } from '../call.js';
 import { TidingsError } from '../error.js';
-import { ABANDON_MS, PATIENCE_MS, RELEASE_MS, RENEW_MIN_MS } from '../limits.js';
+import { ABANDON_MS, GIVE_BACK_MS, PATIENCE_MS, RELEASE_MS, RENEW_MIN_MS } from '../limits.js';
 import type { Cancel, LogLevel, Progress, Reported } from '../jobs/document.js';
 import { createReports, type ReportAnswer } from '../jobs/reports.js';
 import { upload, type UploadSource } from '../jobs/upload.js';
-import { aborted, sleep } from '../wait.js';
+import { aborted, deadline, sleep } from '../wait.js';
 import { failFields, JobEnding } from './fail.js';
 
 /** What a handler has of its job. */
@@ -62,10 +62,6 @@ export interface RunOptions {
   handler: Handler;
   /** When the request that leased it was sent. */
   askedAt: number;
-  /** The worker begins to stop. */
-  ending: AbortSignal;
-  /** The worker gives back what has not ended. */
-  givingBack: AbortSignal;
   onError(error: TidingsError): void;
 }
 
@@ -79,6 +75,10 @@ export interface Run {
   isLost(): boolean;
   handleRenewed(askedAt: number, cancel: Cancel | undefined): void;
   handleLost(): void;
+  /** The worker begins to stop. */
+  handleEnding(): void;
+  /** The worker gives back what has not ended. */
+  handleGiveBack(): void;
   /** The run is over, and so is what is to be said of it. Never rejects. */
   readonly done: Promise<void>;
 }
@@ -98,6 +98,8 @@ export function startRun(options: RunOptions): Run {
   const path = `/v1/jobs/${segment(leased.id)}`;
   const stop = new AbortController();
   const lost = new AbortController();
+  const ending = new AbortController();
+  const givingBack = new AbortController();
   let renewedAt = askedAt;
   let cancel: Cancel | undefined;
   /** Its end is being reported, so a lease that is lost is what was asked for. */
@@ -126,7 +128,7 @@ export function startRun(options: RunOptions): Run {
     tags: leased.tags,
     deadline: leased.deadline,
     signal: stop.signal,
-    ending: options.ending,
+    ending: ending.signal,
     get cancel() {
       return cancel;
     },
@@ -144,6 +146,11 @@ export function startRun(options: RunOptions): Run {
     isLost: () => lost.signal.aborted,
     handleRenewed,
     handleLost,
+    handleEnding: () => ending.abort(),
+    handleGiveBack: () => {
+      givingBack.abort();
+      if (!isConcluding) stop.abort(new TidingsError('worker_stopping', 'the worker ends, and gives the job back'));
+    },
     done: drive(),
   };
 
@@ -194,10 +201,7 @@ export function startRun(options: RunOptions): Run {
         (thrown: unknown): Outcome => ({ kind: 'thrown', thrown }),
       );
     const abandoned = aborted(lost.signal).then(() => orAfter(ended, ABANDON_MS, { kind: 'lost' }));
-    const givenBack = aborted(options.givingBack).then(() => {
-      stop.abort(new TidingsError('worker_stopping', 'the worker ends, and gives the job back'));
-      return orAfter(ended, ABANDON_MS, { kind: 'givenBack' });
-    });
+    const givenBack = aborted(givingBack.signal).then(() => orAfter(ended, GIVE_BACK_MS, { kind: 'givenBack' }));
     return Promise.race([ended, abandoned, givenBack]);
   }
 
@@ -225,7 +229,7 @@ export function startRun(options: RunOptions): Run {
     const ending = thrown instanceof JobEnding ? thrown.ending : undefined;
     if (ending?.kind === 'release') return giveBack(ending.delayMs);
     // The error is most likely the abort itself, and the job has not failed.
-    if (options.givingBack.aborted && cancel === undefined && ending === undefined) return giveBack(undefined);
+    if (givingBack.signal.aborted && cancel === undefined && ending === undefined) return giveBack(undefined);
     await conclude(failFields(thrown, cancel !== undefined));
   }
 
@@ -237,25 +241,34 @@ export function startRun(options: RunOptions): Run {
     }
   }
 
-  /** Repeats of it are refused with `lease_lost`, which says that the first one took effect. */
   async function giveBack(delayMs: number | undefined): Promise<void> {
-    const limit = new AbortController();
-    const timer = setTimeout(() => limit.abort(new Error('no answer in time')), RELEASE_MS);
-    const outcome = await attempt(transport, {
-      method: 'POST',
-      path: `${path}/release`,
-      body: encode({ lease: token, delay_ms: delayMs }, 'the release'),
-      repeats: { forMs: RELEASE_MS },
-      signal: limit.signal,
-    });
-    clearTimeout(timer);
-    if (!outcome.ok && !LOST.has(outcome.error.code)) onError(told(outcome.error));
+    const error = await giveBackLease(transport, leased, delayMs);
+    if (error !== undefined) onError(told(error));
   }
 
   function told(error: TidingsError): TidingsError {
     const { code, status, committed, detail } = error;
     return new TidingsError(code, `job ${leased.id}: ${error.message}`, { status, committed, detail, cause: error });
   }
+}
+
+/** Gives a lease back, so that the job runs elsewhere as the same attempt. Why that failed, if it did. */
+export async function giveBackLease(
+  transport: Transport,
+  leased: LeasedJob,
+  delayMs?: number,
+): Promise<TidingsError | undefined> {
+  const limit = deadline(RELEASE_MS);
+  const outcome = await attempt(transport, {
+    method: 'POST',
+    path: `/v1/jobs/${segment(leased.id)}/release`,
+    body: encode({ lease: leased.lease.token, delay_ms: delayMs }, 'the release'),
+    repeats: { forMs: RELEASE_MS },
+    signal: limit.signal,
+  });
+  limit.clear();
+  // A repeat is refused with `lease_lost`, which says that the first one took effect.
+  return outcome.ok || LOST.has(outcome.error.code) ? undefined : outcome.error;
 }
 
 function cancelOf(answer: ReportAnswer): Cancel | undefined {

@@ -19,7 +19,7 @@ import {
 import type { JobInput, JobResult, JobType, Schema } from '../schema.js';
 import { sleep } from '../wait.js';
 import { startRenewals, type Renewals, type WorkerState } from './renew.js';
-import { startRun, type Handler, type LeasedJob, type Run, type WorkerJob } from './run.js';
+import { giveBackLease, startRun, type Handler, type LeasedJob, type Run, type WorkerJob } from './run.js';
 
 export interface WorkerOptions {
   /** `default` */
@@ -105,7 +105,6 @@ function startWorker(transport: Transport, handlers: Handlers, options: Settings
   const runs = new Set<Run>();
   /** No more jobs are asked for. */
   const ending = new AbortController();
-  const givingBack = new AbortController();
   const ended = new AbortController();
   /** A run has ended, so there may be a free slot. */
   let freed = new AbortController();
@@ -136,7 +135,10 @@ function startWorker(transport: Transport, handlers: Handlers, options: Settings
 
   function stop(graceMs: number): void {
     ending.abort();
-    void sleep(graceMs, ended.signal).then(() => givingBack.abort());
+    for (const run of runs) run.handleEnding();
+    void sleep(graceMs, ended.signal).then(() => {
+      for (const run of runs) run.handleGiveBack();
+    });
   }
 
   function handleState(state: WorkerState): void {
@@ -149,8 +151,8 @@ function startWorker(transport: Transport, handlers: Handlers, options: Settings
       await leaseUntilEnding();
     } finally {
       ending.abort();
-      // Runs bound themselves: by their handlers' end, by the grace, by how long a report is repeated.
-      if (runs.size > 0 && !givingBack.signal.aborted && stopped === undefined) stop(STOP_GRACE_MS);
+      // Refused, or stopped already: then the first grace that is over counts.
+      stop(STOP_GRACE_MS);
       await Promise.all([...runs].map((run) => run.done));
       ended.abort();
       renewals.wake();
@@ -177,6 +179,8 @@ function startWorker(transport: Transport, handlers: Handlers, options: Settings
         continue;
       }
       handleState(outcome.state);
+      // They came when the worker began to stop.
+      if (ending.signal.aborted) return giveBackAll(outcome.jobs);
       for (const job of outcome.jobs) take(job, askedAt);
       const isEarly = outcome.jobs.length === 0 && performance.now() - askedAt < EARLY_MS;
       if (isEarly) await sleep(empties.next(), ending.signal);
@@ -185,6 +189,11 @@ function startWorker(transport: Transport, handlers: Handlers, options: Settings
         empties.reset();
       }
     }
+  }
+
+  async function giveBackAll(jobs: LeasedJob[]): Promise<void> {
+    const errors = await Promise.all(jobs.map((job) => giveBackLease(transport, job)));
+    for (const error of errors) if (error !== undefined) onError(error);
   }
 
   async function ask(max: number): Promise<Leased | TidingsError> {
@@ -221,8 +230,6 @@ function startWorker(transport: Transport, handlers: Handlers, options: Settings
       leased,
       handler,
       askedAt,
-      ending: ending.signal,
-      givingBack: givingBack.signal,
       onError,
     });
     runs.add(run);
@@ -235,7 +242,7 @@ function startWorker(transport: Transport, handlers: Handlers, options: Settings
   }
 }
 
-/** Aborts the first when the second is; whoever made the first drops it soon after. */
+/** Aborts the first when the second is. Aborting the first lets go of the second. */
 function linked(first: AbortController, second: AbortSignal): AbortSignal {
   if (second.aborted) first.abort();
   else second.addEventListener('abort', () => first.abort(), { once: true, signal: first.signal });
