@@ -1,6 +1,6 @@
 //! Every decision of tidings, as plain values.
 //!
-//! Owns: names, ids, limits, grants, origins, the SSE codec, and the rules of resume, connections, conflation and jobs.
+//! Owns: names, ids, limits, grants, origins, addresses, the SSE codec, and the rules of resume, connections, conflation and jobs.
 //! Does not know: files, sockets, HTTP, the clock, randomness, or which log engine is used. `no_std` proves it.
 //! Flow: what a publisher or a browser sent → parsed names and ids → decisions and bytes.
 #![no_std]
@@ -20,6 +20,8 @@ pub mod event;
 pub mod grant;
 
 pub mod site;
+
+pub mod address;
 
 pub mod resume;
 

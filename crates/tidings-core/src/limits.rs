@@ -49,6 +49,8 @@ pub const GRANT_PATTERNS_MAX: usize = 100;
 pub const TOKEN_ID_BYTES_MAX: usize = 255;
 /// Before its end, the holder of a grant hears of it, at most so early, in milliseconds.
 pub const AUTH_EXPIRING_MS_MAX: u64 = 60_000;
+/// `retry:` of a stream that ends because it is old, in milliseconds: it is missed by nobody.
+pub const RETRY_SOON_MS: core::ops::Range<u32> = 500..1_500;
 /// A job's id, in bytes: it has to fit a path, and ids of other queues have to fit it.
 pub const JOB_ID_BYTES_MAX: usize = 128;
 /// A text of a job's document (message, step, unit), in bytes; longer ones are cut.
@@ -151,6 +153,7 @@ pub const EPOCHS_MAX: usize = 4_096;
 const _: () = assert!(PUBLISH_CHANNELS_MAX <= BATCH_EVENTS_MAX);
 const _: () = assert!(DATA_BYTES_MAX < BODY_BYTES_MAX && BODY_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(6 * DATA_BYTES_MAX < EVENT_PARSE_BYTES_MAX);
+const _: () = assert!(RETRY_MS_MIN <= RETRY_SOON_MS.start && RETRY_SOON_MS.end <= RETRY_STREAM_MS.start);
 const _: () =
     assert!(RETRY_MS_MIN <= RETRY_STREAM_MS.start && RETRY_STREAM_MS.end <= RETRY_OVERLOAD_MS.start);
 const _: () = assert!("job:".len() + JOB_ID_BYTES_MAX <= CHANNEL_BYTES_MAX);

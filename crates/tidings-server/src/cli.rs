@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use tidings::core::site::Origin;
 use tidings::jobs::JobRoute;
 
+use crate::door::DoorFlags;
 use crate::jobs::JobsCommand;
 
 /// Real-time updates for web pages over plain HTTP: durable, in order, once.
@@ -87,9 +87,6 @@ pub(crate) struct ServeFlags {
         hide_default_value = true
     )]
     pub(crate) public_url: String,
-    /// Origin whose pages may use this server with credentials, such as https://app.example; repeat it for more
-    #[arg(long, env = "TIDINGS_ALLOW_ORIGIN", value_delimiter = ',', value_name = "ORIGIN")]
-    pub(crate) allow_origin: Vec<Origin>,
     /// Seconds of silence after which a stream gets a comment
     #[arg(long, env = "TIDINGS_KEEPALIVE_S", default_value_t = 15, value_name = "SECONDS")]
     pub(crate) keepalive_s: u64,
@@ -102,12 +99,9 @@ pub(crate) struct ServeFlags {
     /// Streams at once; 0 means what the open-file limit allows
     #[arg(long, env = "TIDINGS_STREAMS_MAX", default_value_t = 0, value_name = "COUNT")]
     pub(crate) streams_max: usize,
-    /// Streams of one client address; a proxy on loopback counts by the last address in its X-Forwarded-For
-    #[arg(long, env = "TIDINGS_STREAMS_PER_ADDRESS", default_value_t = 100, value_name = "COUNT")]
-    pub(crate) streams_per_address: u32,
-    /// New streams per second; more have to wait
-    #[arg(long, env = "TIDINGS_STREAMS_PER_SECOND", default_value_t = 2_000, value_name = "COUNT")]
-    pub(crate) streams_per_second: u32,
+    /// Who is let in, and how much of everything
+    #[command(flatten)]
+    pub(crate) door: DoorFlags,
     /// Delivery threads; 0 means one for each core
     #[arg(long, env = "TIDINGS_SHARDS", default_value_t = 0, value_name = "COUNT")]
     pub(crate) shards: usize,

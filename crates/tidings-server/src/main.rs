@@ -9,6 +9,8 @@ mod settings;
 
 mod listen;
 
+mod door;
+
 mod limits;
 
 mod serve;

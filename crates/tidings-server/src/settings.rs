@@ -49,16 +49,13 @@ pub(crate) fn settings(flags: &ServeFlags, streams_allowed: usize) -> Result<Set
         .stall(Duration::from_secs(flags.stall_s.max(1)))
         .drain(Duration::from_secs(flags.drain_s))
         .streams_max(streams_max)
-        .streams_per_address(flags.streams_per_address)
-        .streams_per_second(flags.streams_per_second)
         .public_url(flags.public_url.clone())
-        .allowed_origins(flags.allow_origin.clone())
         .events_paths(flags.events_path.clone())
         .job_routes(flags.job_route.clone());
     if flags.shards > 0 {
         settings = settings.shards(flags.shards);
     }
-    Ok(settings)
+    Ok(flags.door.apply(settings))
 }
 
 fn mib(count: u64) -> u64 {

@@ -14,6 +14,7 @@ use tidings_core::wire::sse::encode;
 use tidings_core::{ChannelName, Epochs, EventId, Seq};
 
 use crate::control;
+use crate::failures::AuthFailures;
 use crate::frame::{event_json, fields};
 use crate::log::disk::DiskLog;
 use crate::log::memory::MemoryLog;
@@ -23,7 +24,7 @@ use crate::pace::Pace;
 use crate::publish::{Publication, PublishError, Published};
 use crate::settings::Settings;
 use crate::shard::{Ephemeral, Readers, ShardParts, Shards};
-use crate::subscribe::Registry;
+use crate::subscribe::{self, Registry};
 use crate::tail::Tail;
 use crate::writer::{CommitError, Writer, WriterParts};
 
@@ -58,6 +59,7 @@ pub(crate) struct Inner {
     pub(crate) registry: Arc<Registry>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) pace: Pace,
+    pub(crate) failures: AuthFailures,
     pub(crate) jobs: crate::jobs::State,
     draining: AtomicBool,
     writer: Mutex<Option<Writer>>,
@@ -98,6 +100,7 @@ impl Hub {
             metrics: Arc::clone(&metrics),
             keepalive: settings.keepalive,
             stall: settings.stall,
+            life: settings.stream_life,
         };
         let (shards, shard_threads) = Shards::start(&parts, count)?;
         threads.extend(shard_threads);
@@ -117,12 +120,20 @@ impl Hub {
         let artifacts = Arc::new(crate::jobs::Artifacts::beside(settings.data.as_deref(), bounds));
         threads.push(count_files(Arc::clone(&artifacts), Arc::clone(&closing))?);
         threads.push(maintain(Arc::clone(&log), Arc::clone(&artifacts), Arc::clone(&closing))?);
-        let registry =
-            Registry::new(settings.streams_max, settings.streams_per_address, Arc::clone(&metrics));
+        let bounds = subscribe::Bounds {
+            streams: settings.streams_max,
+            per_address: settings.streams_per_address,
+            // With nobody who knows credentials, a subject is what the query says.
+            per_subject: (settings.authorize.is_some() && !settings.dev)
+                .then_some(settings.streams_per_subject),
+        };
+        let registry = Registry::new(bounds, Arc::clone(&metrics));
+        let failures = AuthFailures::new(settings.auth_failures_per_minute);
         let pace = Pace::per_second(settings.streams_per_second);
         let jobs = crate::jobs::State::open(&*log, artifacts);
         Ok(Self(Arc::new(Inner {
             pace,
+            failures,
             jobs,
             settings,
             log,

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidings_core::address::Network;
 use tidings_core::limits;
 use tidings_core::site::Origin;
 
@@ -39,10 +40,19 @@ pub struct Settings {
     pub shards: Option<usize>,
     /// Streams at once. Default: what the open-file limit allows.
     pub streams_max: usize,
-    /// Streams of one client address. Peers on loopback count only by the address that they forward. Default 100.
+    /// Streams of one client address. Peers on loopback and trusted proxies count only by the address that they
+    /// forward. Default 100.
     pub streams_per_address: u32,
+    /// Streams of one subject, where somebody knows credentials. Default 20.
+    pub streams_per_subject: u32,
     /// New streams per second. Default 2,000.
     pub streams_per_second: u32,
+    /// How old a stream may become, and a fifth more or less; then it is closed, and resumes. Default 1 h.
+    pub stream_life: Duration,
+    /// Proxies whose `X-Forwarded-For` is believed, beside those on loopback. Default: none.
+    pub trusted_proxies: Vec<Network>,
+    /// Wrong credentials of one client address in a minute; then it is not listened to. Default 10.
+    pub auth_failures_per_minute: u32,
     /// Silence after which a stream gets a comment. Default 15 s.
     pub keepalive: Duration,
     /// A reader that takes no byte for this long is closed; it resumes by its id. Default 5 min.
@@ -79,7 +89,11 @@ impl Default for Settings {
             shards: None,
             streams_max: 100_000,
             streams_per_address: 100,
+            streams_per_subject: 20,
             streams_per_second: 2_000,
+            stream_life: Duration::from_secs(3_600),
+            trusted_proxies: Vec::new(),
+            auth_failures_per_minute: 10,
             keepalive: Duration::from_secs(15),
             stall: Duration::from_secs(300),
             head_timeout: Duration::from_secs(30),
@@ -136,8 +150,16 @@ impl Settings {
         streams_max: usize = streams_max;
         /// Streams of one client address.
         streams_per_address: u32 = streams_per_address;
+        /// Streams of one subject.
+        streams_per_subject: u32 = streams_per_subject;
         /// New streams per second.
         streams_per_second: u32 = streams_per_second.max(1);
+        /// How old a stream may become.
+        stream_life: Duration = stream_life;
+        /// Proxies whose `X-Forwarded-For` is believed.
+        trusted_proxies: Vec<Network> = trusted_proxies;
+        /// Wrong credentials of one client address in a minute.
+        auth_failures_per_minute: u32 = auth_failures_per_minute.max(1);
         /// Silence after which a stream gets a comment.
         keepalive: Duration = keepalive;
         /// How long a reader may take no byte.

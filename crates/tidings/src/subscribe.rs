@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidings_core::ChannelName;
+use tidings_core::address;
 
 use crate::frame::Encoding;
 use crate::metrics::Metrics;
@@ -44,13 +45,7 @@ impl Subscription {
 
     /// Counts the stream for a client's address. Of IPv6, a client has a whole network of 64 bits.
     pub(crate) fn counted_for(mut self, address: Option<IpAddr>) -> Self {
-        self.address = address.map(|address| match address {
-            IpAddr::V4(_) => address,
-            IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or_else(
-                || IpAddr::V6(std::net::Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-                IpAddr::V4,
-            ),
-        });
+        self.address = address.map(address::counted);
         self
     }
 
@@ -71,9 +66,8 @@ pub(crate) struct Registry {
     parts: Vec<Mutex<HashMap<u64, Entry>>>,
     streams: AtomicU64,
     streams_max: u64,
-    /// Streams of each client address that is counted.
-    addresses: Mutex<HashMap<IpAddr, u32>>,
-    streams_per_address: u32,
+    addresses: Counts<IpAddr>,
+    subjects: Counts<Arc<str>>,
     metrics: Arc<Metrics>,
 }
 
@@ -84,6 +78,51 @@ pub(crate) enum Crowded {
     Server,
     /// The client's address has as many as it may.
     Address,
+    /// The subject has as many as it may.
+    Subject,
+}
+
+/// How many streams there may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) streams: usize,
+    pub(crate) per_address: u32,
+    /// `None` where subjects are only names.
+    pub(crate) per_subject: Option<u32>,
+}
+
+/// Streams of each of whatever is counted.
+#[derive(Debug)]
+struct Counts<K> {
+    counts: Mutex<HashMap<K, u32>>,
+    max: u32,
+}
+
+impl<K: Eq + std::hash::Hash> Counts<K> {
+    fn new(max: u32) -> Self {
+        Self { counts: Mutex::default(), max }
+    }
+
+    /// Counts one more, unless there are too many.
+    fn enter(&self, key: K) -> bool {
+        let mut counts = lock(&self.counts);
+        let count = counts.entry(key).or_default();
+        let enters = *count < self.max;
+        *count += u32::from(enters);
+        enters
+    }
+
+    fn leave<Q: Eq + std::hash::Hash + ?Sized>(&self, key: &Q)
+    where
+        K: std::borrow::Borrow<Q>,
+    {
+        let mut counts = lock(&self.counts);
+        let Some(count) = counts.get_mut(key) else { return };
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -96,13 +135,14 @@ struct Entry {
 const PARTS: usize = 16;
 
 impl Registry {
-    pub(crate) fn new(streams_max: usize, streams_per_address: u32, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub(crate) fn new(bounds: Bounds, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             parts: (0..PARTS).map(|_| Mutex::default()).collect(),
             streams: AtomicU64::new(0),
-            streams_max: u64::try_from(streams_max).unwrap_or(u64::MAX),
-            addresses: Mutex::default(),
-            streams_per_address,
+            streams_max: u64::try_from(bounds.streams).unwrap_or(u64::MAX),
+            addresses: Counts::new(bounds.per_address),
+            // A subject that is not counted has as many as there may be.
+            subjects: Counts::new(bounds.per_subject.unwrap_or(u32::MAX)),
             metrics,
         })
     }
@@ -112,7 +152,7 @@ impl Registry {
         let taken = self.streams.fetch_add(1, Ordering::AcqRel);
         let crowded = match taken >= self.streams_max {
             true => Some(Crowded::Server),
-            false => subscription.address.and_then(|address| self.enter(address)),
+            false => self.enter(&subscription),
         };
         if let Some(crowded) = crowded {
             self.streams.fetch_sub(1, Ordering::AcqRel);
@@ -125,23 +165,20 @@ impl Registry {
         Ok(Ticket { subscription, registry: Arc::clone(self) })
     }
 
-    fn enter(&self, address: IpAddr) -> Option<Crowded> {
-        let mut addresses = lock(&self.addresses);
-        let count = addresses.entry(address).or_default();
-        if *count >= self.streams_per_address {
+    fn enter(&self, subscription: &Subscription) -> Option<Crowded> {
+        if subscription.address.is_some_and(|address| !self.addresses.enter(address)) {
             return Some(Crowded::Address);
         }
-        *count += 1;
+        if !subscription.subject.is_empty() && !self.subjects.enter(Arc::clone(&subscription.subject)) {
+            self.leave_address(subscription);
+            return Some(Crowded::Subject);
+        }
         None
     }
 
-    fn leave(&self, address: IpAddr) {
-        let mut addresses = lock(&self.addresses);
-        if let Some(count) = addresses.get_mut(&address) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                addresses.remove(&address);
-            }
+    fn leave_address(&self, subscription: &Subscription) {
+        if let Some(address) = subscription.address {
+            self.addresses.leave(&address);
         }
     }
 
@@ -211,9 +248,8 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.registry.part(self.subscription.id).remove(&self.subscription.id);
-        if let Some(address) = self.subscription.address {
-            self.registry.leave(address);
-        }
+        self.registry.leave_address(&self.subscription);
+        self.registry.subjects.leave(&*self.subscription.subject);
         self.registry.streams.fetch_sub(1, Ordering::AcqRel);
         self.registry.metrics.connections.dec();
     }
@@ -232,4 +268,42 @@ pub(crate) fn parse_connection(text: &str) -> Option<u64> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registry(bounds: Bounds) -> Arc<Registry> {
+        Registry::new(bounds, Arc::new(Metrics::new()))
+    }
+
+    fn of(subject: &str, address: &str) -> Subscription {
+        Subscription::new(subject, Vec::new(), Encoding::Plain).counted_for(address.parse().ok())
+    }
+
+    #[test]
+    fn a_subject_and_an_address_have_so_many_streams_and_one_that_ends_makes_room() {
+        let registry = registry(Bounds { streams: 100, per_address: 3, per_subject: Some(2) });
+        let first = registry.admit(of("ada", "9.9.9.1")).unwrap();
+        let second = registry.admit(of("ada", "9.9.9.2")).unwrap();
+        assert_eq!(registry.admit(of("ada", "9.9.9.3")).unwrap_err(), Crowded::Subject);
+        let others: Vec<Ticket> =
+            (0..3).map(|n| registry.admit(of(&format!("user{n}"), "9.9.9.3")).unwrap()).collect();
+        assert_eq!(registry.admit(of("eve", "9.9.9.3")).unwrap_err(), Crowded::Address);
+        assert_eq!(registry.streams(), 5);
+        drop(first);
+        let third = registry.admit(of("ada", "9.9.9.1")).unwrap();
+        assert_eq!(registry.admit(of("ada", "9.9.9.1")).unwrap_err(), Crowded::Subject);
+        drop((second, third, others));
+        assert!(lock(&registry.subjects.counts).is_empty() && lock(&registry.addresses.counts).is_empty());
+    }
+
+    #[test]
+    fn who_has_no_subject_is_not_counted_by_it() {
+        let registry = registry(Bounds { streams: 5, per_address: 1, per_subject: Some(1) });
+        let streams: Vec<Ticket> = (0..5).map(|_| registry.admit(of("", "")).unwrap()).collect();
+        assert_eq!(registry.admit(of("", "")).unwrap_err(), Crowded::Server);
+        drop(streams);
+    }
 }

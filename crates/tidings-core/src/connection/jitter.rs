@@ -16,6 +16,8 @@ pub enum Retry {
     Stream,
     /// The server is overloaded: 5–15 s.
     Overload,
+    /// Its stream ends only because it is old: 0.5–1.5 s.
+    Soon,
 }
 
 impl Seed {
@@ -32,6 +34,7 @@ impl Seed {
         let range = match retry {
             Retry::Stream => limits::RETRY_STREAM_MS,
             Retry::Overload => limits::RETRY_OVERLOAD_MS,
+            Retry::Soon => limits::RETRY_SOON_MS,
         };
         range.start + self.below(1, range.end - range.start)
     }
@@ -40,6 +43,13 @@ impl Seed {
     #[must_use]
     pub fn drain_ms(self, spread_ms: u32) -> u32 {
         self.below(2, spread_ms)
+    }
+
+    /// How old the connection becomes: the setting, and up to a fifth less or more, so that those who came together do not
+    /// leave together.
+    pub(super) fn life_ms(self, life_ms: u32) -> u32 {
+        let fifth = life_ms / 5;
+        life_ms - fifth + self.below(4, 2 * fifth + 1)
     }
 
     /// How long this connection may be silent: 80–100 % of the setting, so that `keepalive_ms` in hello is a promise.
@@ -80,6 +90,8 @@ mod tests {
         check(2_000..4_000, |seed| seed.retry_ms(Retry::Stream));
         check(5_000..15_000, |seed| seed.retry_ms(Retry::Overload));
         check(0..10_000, |seed| seed.drain_ms(10_000));
+        check(500..1_500, |seed| seed.retry_ms(Retry::Soon));
+        check(2_880_000..4_320_000, |seed| seed.life_ms(3_600_000).min(4_319_999));
         check(12_001..15_001, |seed| seed.keepalive_ms(15_000));
     }
 

@@ -1,4 +1,4 @@
-//! When a connection is due: keep-alive, cursor, stall, drain.
+//! When a connection is due: keep-alive, cursor, stall, end of life, drain.
 //!
 //! Owns: the times. Does not know: clocks (it is told the time), sockets, what a frame is.
 //! Flow: `handle_*` says what the socket did → `poll_timeout` says when to ask → `poll` says what is due.
@@ -14,11 +14,15 @@ pub struct Timing {
     pub stall_ms: u32,
     /// How often, at most, a quiet stream is told its position. Default 5 min.
     pub cursor_ms: u32,
+    /// How old a stream may become, and a fifth more or less; then it is closed, and resumes. Default 1 h.
+    ///
+    /// What is wrong with a connection that nobody notices, and how streams are spread over servers, is mended by this.
+    pub life_ms: u32,
 }
 
 impl Default for Timing {
     fn default() -> Self {
-        Self { keepalive_ms: 15_000, stall_ms: 300_000, cursor_ms: 300_000 }
+        Self { keepalive_ms: 15_000, stall_ms: 300_000, cursor_ms: 300_000, life_ms: 3_600_000 }
     }
 }
 
@@ -42,17 +46,19 @@ pub enum Due {
     Stalled,
     /// Close it: the server stops.
     Drained,
+    /// Close it: it is as old as a stream may become. It resumes by its id.
+    Aged,
 }
 
 /// The times of one connection. Ticks are milliseconds modulo 2^32; no time that is compared lies more than 24 days back,
-/// because a connection is polled at least once per keep-alive or stall time.
+/// because a connection is polled at least once per keep-alive or stall time, and at its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timers {
     /// When the socket last took a byte, or since when it takes none of what it is owed.
     since: u32,
     /// When an id was last sent.
     told: u32,
-    /// When it is closed, if it drains.
+    /// When it is closed.
     close: u32,
     /// Low bits of the seed: enough to spread keep-alives.
     seed: u16,
@@ -64,6 +70,8 @@ pub struct Timers {
 
 /// Half the range of ticks: a setting above it could not be told from the past.
 const TICKS_MAX: u32 = u32::MAX / 2;
+/// With a fifth more, a life still fits the ticks: about 20 days.
+const LIFE_MS_MAX: u32 = TICKS_MAX / 6 * 5;
 
 impl Timers {
     /// A connection that was just opened.
@@ -71,17 +79,18 @@ impl Timers {
     /// ```
     /// use tidings_core::connection::{Due, Seed, Timers, Timing};
     /// let timing = Timing::default();
-    /// let mut timers = Timers::new(0, Seed(1));
+    /// let mut timers = Timers::new(0, Seed(1), &timing);
     /// let due_ms = timers.poll_timeout(0, &timing);
     /// assert!(due_ms <= 15_000);
     /// assert_eq!(timers.poll(due_ms, &timing, false), Some(Due::KeepAlive));
     /// ```
     #[must_use]
-    pub fn new(now_ms: u64, seed: Seed) -> Self {
+    pub fn new(now_ms: u64, seed: Seed, timing: &Timing) -> Self {
         let now = tick(now_ms);
+        let close = now.wrapping_add(seed.life_ms(timing.life_ms.min(LIFE_MS_MAX)));
         // Sixteen bits spread keep-alives enough.
         let seed = (seed.0 >> 48) as u16 ^ (seed.0 & 0xffff) as u16;
-        Self { since: now, told: now, close: now, seed, owed: false, stale: false, drains: false }
+        Self { since: now, told: now, close, seed, owed: false, stale: false, drains: false }
     }
 
     /// The socket took bytes.
@@ -103,8 +112,9 @@ impl Timers {
     /// The server stops, and closes its connections over `spread_ms`. Only the first time counts.
     pub fn handle_drain(&mut self, now_ms: u64, spread_ms: u32, seed: Seed) {
         if !self.drains {
-            let after = seed.drain_ms(spread_ms.min(TICKS_MAX));
-            (self.close, self.drains) = (tick(now_ms).wrapping_add(after), true);
+            let now = tick(now_ms);
+            let after = seed.drain_ms(spread_ms.min(TICKS_MAX)).min(until(self.close, now));
+            (self.close, self.drains) = (now.wrapping_add(after), true);
         }
     }
 
@@ -113,10 +123,7 @@ impl Timers {
     pub fn poll_timeout(&self, now_ms: u64, timing: &Timing) -> u64 {
         let now = tick(now_ms);
         let quiet = now.wrapping_sub(self.since);
-        let mut wait = self.patience_ms(timing).saturating_sub(quiet);
-        if self.drains {
-            wait = wait.min(until(self.close, now));
-        }
+        let wait = self.patience_ms(timing).saturating_sub(quiet).min(until(self.close, now));
         now_ms + u64::from(wait)
     }
 
@@ -126,8 +133,8 @@ impl Timers {
     pub fn poll(&mut self, now_ms: u64, timing: &Timing, moved: bool) -> Option<Due> {
         let now = tick(now_ms);
         self.stale |= now.wrapping_sub(self.told) >= timing.cursor_ms.min(TICKS_MAX);
-        if self.drains && until(self.close, now) == 0 {
-            return Some(Due::Drained);
+        if until(self.close, now) == 0 {
+            return Some(if self.drains { Due::Drained } else { Due::Aged });
         }
         if now.wrapping_sub(self.since) < self.patience_ms(timing) {
             return None;
@@ -172,15 +179,16 @@ mod tests {
         since: u64,
         told: u64,
         owed: bool,
-        close: Option<u64>,
+        close: u64,
+        drains: bool,
         keepalive: u64,
     }
 
     impl Model {
         fn due(&self, now: u64, timing: &Timing, moved: bool) -> Option<Due> {
             let quiet = now - self.since;
-            if self.close.is_some_and(|at| at <= now) {
-                Some(Due::Drained)
+            if self.close <= now {
+                Some(if self.drains { Due::Drained } else { Due::Aged })
             } else if self.owed {
                 (quiet >= u64::from(timing.stall_ms)).then_some(Due::Stalled)
             } else if quiet < self.keepalive {
@@ -217,15 +225,15 @@ mod tests {
         fn ticks_that_wrap_decide_as_plain_times_do(
             steps in steps(), seed: u64, start in prop_oneof![any::<u32>().prop_map(u64::from),
             (u64::from(u32::MAX) - 100_000)..(u64::from(u32::MAX) + 10)],
-            timing in (1_u32..20_000, 1_u32..400_000, 1_u32..400_000),
+            timing in (1_u32..20_000, 1_u32..400_000, 1_u32..400_000, 20_000_u32..2_000_000),
         ) {
-            let timing = Timing { keepalive_ms: timing.0, stall_ms: timing.1, cursor_ms: timing.2 };
+            let timing = Timing { keepalive_ms: timing.0, stall_ms: timing.1, cursor_ms: timing.2, life_ms: timing.3 };
             let (mut now, seed) = (start, Seed(seed));
-            let mut timers = Timers::new(now, seed);
+            let mut timers = Timers::new(now, seed, &timing);
             let keepalive = timers.poll_timeout(now, &timing) - now;
             prop_assert!(keepalive <= u64::from(timing.keepalive_ms));
             prop_assert!(keepalive * 5 >= u64::from(timing.keepalive_ms) * 4);
-            let mut model = Model { since: now, told: now, owed: false, close: None, keepalive };
+            let mut model = Model { since: now, told: now, owed: false, close: now + u64::from(seed.life_ms(timing.life_ms)), drains: false, keepalive };
             for (step, moved) in steps {
                 match step {
                     Step::Taken(owed, id) => {
@@ -240,7 +248,10 @@ mod tests {
                     }
                     Step::Drain(spread) => {
                         timers.handle_drain(now, spread, seed);
-                        model.close.get_or_insert(now + u64::from(seed.drain_ms(spread)));
+                        if !model.drains {
+                            model.drains = true;
+                            model.close = model.close.min(now + u64::from(seed.drain_ms(spread))).max(now);
+                        }
                     }
                     Step::Wait(tenths) => {
                         let at = timers.poll_timeout(now, &timing);
@@ -260,8 +271,10 @@ mod tests {
     #[test]
     fn a_stream_that_is_quiet_until_ticks_come_round_still_gets_its_cursor() {
         let timing = Timing::default();
-        let (mut timers, mut now) = (Timers::new(0, Seed(3)), 0);
+        let (mut timers, mut now) = (Timers::new(0, Seed(3), &Timing { life_ms: u32::MAX, ..timing }), 0);
         while now < 1 << 32 {
+            // Nobody has lived so long; the rule for cursors holds all the same.
+            timers.close = tick(now).wrapping_add(TICKS_MAX);
             now = timers.poll_timeout(now, &timing);
             assert_eq!(timers.poll(now, &timing, false), Some(Due::KeepAlive));
             timers.handle_taken(now, Taken { owed: false, id: false });

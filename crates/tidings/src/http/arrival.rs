@@ -7,7 +7,11 @@
 use std::net::IpAddr;
 
 use http::Extensions;
+use http::request::Parts;
+use tidings_core::address;
 use tidings_core::site::Site;
+
+use crate::Hub;
 
 /// What a listener is for: which routes it has, and whether API keys count there.
 ///
@@ -102,6 +106,14 @@ impl Arrival {
     pub(crate) fn of(extensions: &Extensions) -> Self {
         extensions.get().copied().unwrap_or(Self::UNKNOWN)
     }
+}
+
+/// The address that whoever sent a request counts for, if that is known.
+pub(crate) fn client(hub: &Hub, parts: &Parts) -> Option<IpAddr> {
+    let peer = Arrival::of(&parts.extensions).peer?;
+    let lines = parts.headers.get_all("x-forwarded-for").iter();
+    let lines = lines.map(|line| line.to_str().unwrap_or_default());
+    address::client(peer, lines, &hub.0.settings.trusted_proxies)
 }
 
 #[cfg(test)]

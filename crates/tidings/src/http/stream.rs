@@ -4,7 +4,6 @@
 //! Flow: query and headers → the resume decision → head, hello, reset → a shard; or a refusal that an `EventSource`
 //! survives.
 
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
@@ -18,7 +17,7 @@ use tidings_core::resume::{self, Asked, Decision, Position, Replay, Retained, St
 use tidings_core::wire::sse::encode;
 use tidings_core::{ChannelName, Seq};
 
-use super::arrival::Arrival;
+use super::arrival;
 use super::edge::AllowedOrigin;
 use super::params::Params;
 use super::problem::{Code, Problem};
@@ -139,10 +138,10 @@ pub(crate) async fn open(hub: &Hub, parts: &Parts, request: StreamRequest) -> Re
     let Some((mut preamble, begin, subscription)) = decide(hub, request).await? else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
-    let ticket = match hub.0.registry.admit(subscription.counted_for(client_address(parts))) {
+    let ticket = match hub.0.registry.admit(subscription.counted_for(arrival::client(hub, parts))) {
         Ok(ticket) => ticket,
         Err(Crowded::Server) => return refuse(hub, parts, Code::Overloaded),
-        Err(Crowded::Address) => return refuse(hub, parts, Code::StreamsTooMany),
+        Err(Crowded::Address | Crowded::Subject) => return refuse(hub, parts, Code::StreamsTooMany),
     };
     if let Some(handoff) = parts.extensions.get::<Handoff>() {
         let mut bytes = head_bytes(parts);
@@ -155,17 +154,6 @@ pub(crate) async fn open(hub: &Hub, parts: &Parts, request: StreamRequest) -> Re
     let handed = Handed { ticket, preamble: preamble.into(), begin };
     hub.0.shards.open(handed.opening(NewSink::Body(Arc::clone(&pipe))));
     Ok((head(parts), Body::new(StreamBody(pipe))).into_response())
-}
-
-/// The address that a stream counts for. A peer on loopback is a proxy of ours or a program beside us: it counts only by
-/// the address that it forwards, the last one in `X-Forwarded-For`, which it wrote itself.
-fn client_address(parts: &Parts) -> Option<IpAddr> {
-    let peer = Arrival::of(&parts.extensions).peer?;
-    if !peer.to_canonical().is_loopback() {
-        return Some(peer);
-    }
-    let forwarded = parts.headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
-    forwarded.rsplit(',').next()?.trim().parse().ok()
 }
 
 /// Overload and drain: an `EventSource` would never come back after an error, so it gets an empty stream.

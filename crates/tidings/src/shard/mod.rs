@@ -45,6 +45,7 @@ pub(crate) struct ShardParts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) keepalive: Duration,
     pub(crate) stall: Duration,
+    pub(crate) life: Duration,
 }
 
 /// The handles of all shards.

@@ -71,8 +71,12 @@ impl Shard {
         let inbox = Inbox::new(mio::Waker::new(poll.registry(), WAKER)?);
         let now_ms = crate::clock::now_ms();
         let ms = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX).max(1);
-        let timing =
-            Timing { keepalive_ms: ms(parts.keepalive), stall_ms: ms(parts.stall), ..Timing::default() };
+        let timing = Timing {
+            keepalive_ms: ms(parts.keepalive),
+            stall_ms: ms(parts.stall),
+            life_ms: ms(parts.life),
+            ..Timing::default()
+        };
         Ok(Self {
             index,
             position: parts.tail.head(),
@@ -207,7 +211,7 @@ impl Shard {
         entry.insert(Conn {
             serial: key.serial,
             place: Place::open(cursor),
-            timers: Timers::new(self.now_ms, seed),
+            timers: Timers::new(self.now_ms, seed, &self.timing),
             closing: false,
             blocked: false,
             reading: false,
@@ -345,7 +349,7 @@ impl Shard {
                 self.parts.metrics.stalled.inc();
                 return self.remove(key);
             }
-            Some(Due::Drained) => return self.close_drained(key),
+            Some(due @ (Due::Drained | Due::Aged)) => return self.close_in_time(key, due),
             Some(Due::Cursor) if quiet => self.say_cursor(key),
             Some(Due::KeepAlive) if quiet => self.say(key, bytes::Bytes::from_static(encode::KEEPALIVE)),
             Some(Due::Cursor | Due::KeepAlive) | None => {}
@@ -353,20 +357,27 @@ impl Shard {
         self.set_timer(key);
     }
 
-    fn close_drained(&mut self, key: Key) {
+    /// Closes a connection whose time is over, with a last word that says when to come back.
+    fn close_in_time(&mut self, key: Key, due: Due) {
         let spread_ms = self.spread_ms.unwrap_or_default();
         let Some(conn) = self.conns.get_mut(key.place as usize) else { return };
         if conn.closing {
             // It had time to take what was pending.
             return self.remove(key);
         }
-        let retry_ms = Seed(conn.subscription().id).retry_ms(Retry::Stream);
-        let drain = crate::control::drain(spread_ms, retry_ms);
+        let seed = Seed(conn.subscription().id);
+        let words = match due {
+            Due::Aged => {
+                self.parts.metrics.aged.inc();
+                crate::control::come_back(seed.retry_ms(Retry::Soon))
+            }
+            _ => crate::control::drain(spread_ms, seed.retry_ms(Retry::Stream)),
+        };
         if conn.is_free() {
-            self.say(key, drain);
+            self.say(key, words);
         } else {
             // Behind the rest of a frame, it goes with it.
-            conn.pending = [&*conn.pending, &*drain].concat().into();
+            conn.pending = [&*conn.pending, &*words].concat().into();
         }
         self.close(key);
         self.wheel.set(key, self.now_ms + LINGER_MS);
@@ -430,8 +441,10 @@ mod tests {
         let (readers, _) = Readers::start(log.clone(), Arc::clone(&metrics), 0).unwrap();
         let tail = Arc::new(Tail::new(Seq::ZERO, 1, 1 << 20));
         let (keepalive, stall) = (Duration::from_secs(15), Duration::from_secs(300));
-        let registry = Registry::new(10, 10, Arc::clone(&metrics));
-        let parts = ShardParts { tail, log, readers, metrics, keepalive, stall };
+        let bounds = crate::subscribe::Bounds { streams: 10, per_address: 10, per_subject: None };
+        let registry = Registry::new(bounds, Arc::clone(&metrics));
+        let life = Duration::from_secs(3_600);
+        let parts = ShardParts { tail, log, readers, metrics, keepalive, stall, life };
         (Shard::new(0, parts).unwrap(), registry)
     }
 

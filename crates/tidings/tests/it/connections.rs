@@ -19,6 +19,7 @@ on_each_engine! {
     a_silent_stream_gets_comments,
     a_reader_that_takes_nothing_for_the_stall_time_is_closed,
     too_many_streams_are_told_to_come_back,
+    a_stream_ends_at_the_end_of_its_life_and_resumes,
     a_client_behind_a_proxy_is_counted_by_the_address_that_the_proxy_saw,
 }
 
@@ -190,6 +191,29 @@ async fn too_many_streams_are_told_to_come_back(engine: Engine) {
     drop(one);
     server.until_metric("tidings_connections", 1.0).await;
     server.stream("channel=a").await.hello().await;
+}
+
+async fn a_stream_ends_at_the_end_of_its_life_and_resumes(engine: Engine) {
+    let server = Server::start_with(engine, |s| s.stream_life(Duration::from_millis(500))).await;
+    let mut client = crate::protocols::http2(server.addr).await;
+    let mut streams = [
+        server.stream("channel=a").await,
+        crate::protocols::stream_on(&mut client, server.addr, "channel=a").await,
+    ];
+    for stream in &mut streams {
+        stream.hello().await;
+    }
+    server.numbers("a", 0..1).await;
+    for stream in &mut streams {
+        assert_eq!(stream.numbers(1).await, [0]);
+        stream.ends().await;
+        assert!((500..1_500).contains(&stream.retry_ms.unwrap()), "{:?}", stream.retry_ms);
+        assert!(!String::from_utf8_lossy(&stream.raw).contains("tidings.drain"));
+    }
+    server.until_metric("tidings_aged_total", 2.0).await;
+    server.numbers("a", 1..2).await;
+    let mut again = server.resume("channel=a", &streams[0].last_id).await;
+    assert_eq!(again.numbers(1).await, [1]);
 }
 
 async fn a_client_behind_a_proxy_is_counted_by_the_address_that_the_proxy_saw(engine: Engine) {

@@ -33,6 +33,7 @@ async fn metrics_have_the_names_that_operators_know(engine: Engine) {
         ("tidings_resumes_total", 2.0),
         ("tidings_resets_total", 1.0),
         ("tidings_stalled_total", 0.0),
+        ("tidings_aged_total", 0.0),
         ("tidings_streams_refused_total", 0.0),
         ("tidings_ephemeral_dropped_total", 0.0),
         ("tidings_commits_total", 1.0),

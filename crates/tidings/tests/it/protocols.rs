@@ -149,7 +149,7 @@ async fn head_has_the_head_and_no_stream(engine: Engine) {
 
 type Http2 = hyper::client::conn::http2::SendRequest<Empty<Bytes>>;
 
-async fn http2(addr: SocketAddr) -> Http2 {
+pub async fn http2(addr: SocketAddr) -> Http2 {
     let socket = TcpStream::connect(addr).await.unwrap();
     let (client, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await.unwrap();
@@ -157,7 +157,7 @@ async fn http2(addr: SocketAddr) -> Http2 {
     client
 }
 
-async fn stream_on(client: &mut Http2, addr: SocketAddr, query: &str) -> Stream {
+pub async fn stream_on(client: &mut Http2, addr: SocketAddr, query: &str) -> Stream {
     let asked = Request::get(format!("http://{addr}/events?{query}")).body(Empty::new()).unwrap();
     let answer = tokio::time::timeout(PATIENCE, client.send_request(asked)).await.unwrap().unwrap();
     let headers = answer.headers().iter();
