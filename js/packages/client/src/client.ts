@@ -3,7 +3,7 @@
 // Owns: the interface. Does not know: how it is kept.
 
 import type { AnyChannels, EventName, EventOf, Reset, TidingsEvent } from './event.js';
-import type { JobHandle, JobOptions } from './job.js';
+import type { JobHandle, JobOptions, StartedJob } from './job.js';
 import type { SchemaEvents, Schemas } from './schema.js';
 import type { Status } from './status.js';
 
@@ -40,7 +40,7 @@ export interface Client<M = AnyChannels> {
   subscribe<S extends Schemas>(channel: string | readonly string[], options: SubscribeOptions & { schema: S }): Subscription<SchemaEvents<S>>;
   job<R = unknown>(id: string, options?: JobOptions): JobHandle<R>;
   /** `POST path` with the input as its body, as for `/api/exports`; the answer's `jobId` is then watched there. */
-  startJob<R = unknown>(path: string, input?: unknown, options?: Omit<JobOptions, 'path' | 'initial'>): Promise<JobHandle<R>>;
+  startJob<R = unknown>(path: string, input?: unknown, options?: Omit<JobOptions, 'path' | 'initial'>): Promise<StartedJob<R>>;
   /** `fetch` with this client's credentials; a path stands for itself on the server's origin. The token is sent to no other. */
   fetch(path: string | URL, init?: RequestInit): Promise<Response>;
   readonly status: Status;

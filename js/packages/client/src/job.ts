@@ -96,7 +96,13 @@ export interface JobHandle<R = unknown> extends PromiseLike<CompletedJob<R>> {
   /** Asks the job to stop. */
   cancel(reason?: string): Promise<void>;
   /** Makes a new job like this one, which has ended. */
-  retry(): Promise<JobHandle<R>>;
+  retry(): Promise<StartedJob<R>>;
   /** Stops watching; the job itself goes on. */
   close(): void;
+}
+
+/** A job that was made. The handle is a member, because a promise that gave a handle would wait for the job's end. */
+export interface StartedJob<R = unknown> {
+  readonly id: string;
+  readonly job: JobHandle<R>;
 }
