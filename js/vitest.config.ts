@@ -5,6 +5,7 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   resolve: {
     alias: [
+      { find: '@tidings/node/token', replacement: fileURLToPath(new URL('packages/node/src/token.ts', import.meta.url)) },
       { find: /^@tidings\/(client|react|node|next)$/, replacement: fileURLToPath(new URL('packages/$1/src/index.ts', import.meta.url)) },
     ],
   },
