@@ -2,6 +2,7 @@
 //
 // Owns: the interface. Does not know: how it is kept.
 
+import type { TidingsError } from './error.js';
 import type { AnyChannels, EventName, EventOf, Reset, TidingsEvent } from './event.js';
 import type { JobHandle, JobOptions, StartedJob } from './job.js';
 import type { SchemaEvents, Schemas } from './schema.js';
@@ -15,6 +16,8 @@ export interface SubscribeOptions {
   from?: From | undefined;
   /** Closes the subscription. */
   signal?: AbortSignal | undefined;
+  /** `text` leaves data as it was sent, for events that were published as text; default `json`. */
+  format?: 'json' | 'text' | undefined;
 }
 
 /** Events of one or more channels. It is open from when it is made until `close()`. */
@@ -28,6 +31,8 @@ export interface Subscription<E = { [event: string]: unknown }> extends AsyncIte
   onReset(callback: (reset: Reset) => void): this;
   /** The channels are finished, or the subscription was closed; nothing more will come. */
   onEnd(callback: () => void): this;
+  /** The server refused it: nothing comes until `reconnect()`, for which new credentials are a reason. */
+  onRefused(callback: (error: TidingsError) => void): this;
   /** Everything up to it was delivered. Store it, and pass it as `from` to go on. */
   readonly cursor: string | null;
   close(): void;

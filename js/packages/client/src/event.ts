@@ -17,6 +17,8 @@ export interface TidingsEvent<T = unknown, N extends string = string> {
   readonly event: N;
   readonly data: T;
   readonly channel: string;
+  /** Who published it, where the server knows a subject. */
+  readonly from: string | null;
   /** When it was published, in Unix milliseconds. */
   readonly time: number;
   /** Opaque: compare for equality, store, send back. `null` for an ephemeral event. */

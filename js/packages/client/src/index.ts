@@ -1,6 +1,7 @@
 // @tidings/client
 
 export type { Client, From, SubscribeOptions, Subscription } from './client.js';
+export { createClient } from './create.js';
 export { TidingsError } from './error.js';
 export type { ClientCode, TidingsErrorCode, TidingsErrorDetails } from './error.js';
 export type { AnyChannels, AnyEvents, EventName, EventOf, Reset, ResetReason, TidingsEvent } from './event.js';

@@ -1,36 +1,36 @@
 // Every bound of this package, and why it is this one.
 
 /** Text of one event, in UTF-16 units. The server takes 256 KiB; an envelope may escape each byte of it to six. */
-export const EVENT_CHARS_MAX = 2 ** 21;
+export const EVENT_CHARS_MAX: number = 2 ** 21;
 
 /** Channels of one stream, as the server has it. */
-export const STREAM_CHANNELS_MAX = 100;
+export const STREAM_CHANNELS_MAX: number = 100;
 
 /** Events that wait for one subscription. Beyond, it reads them from history when it gets there. */
-export const QUEUE_EVENTS_MAX = 1_000;
+export const QUEUE_EVENTS_MAX: number = 1_000;
 
 /** Events of one page of history: a compromise between requests and the memory that a page takes. */
-export const HISTORY_PAGE_EVENTS = 500;
+export const HISTORY_PAGE_EVENTS: number = 500;
 
 /** What the server asks to wait is kept within these, so that neither zero nor a year comes true. */
-export const RETRY_MIN_MS = 500;
-export const RETRY_MAX_MS = 60_000;
-export const RETRY_AFTER_MAX_MS = 300_000;
+export const RETRY_MIN_MS: number = 500;
+export const RETRY_MAX_MS: number = 60_000;
+export const RETRY_AFTER_MAX_MS: number = 300_000;
 
 /** The wait that is assumed until the server says one, as its own are 2–4 s. */
-export const RETRY_DEFAULT_MS = 2_000;
+export const RETRY_DEFAULT_MS: number = 2_000;
 
 /** How often the server promises a byte, until hello says so. */
-export const KEEPALIVE_DEFAULT_MS = 15_000;
+export const KEEPALIVE_DEFAULT_MS: number = 15_000;
 
 /** Tabs that wake together do not connect in the same moment. */
-export const WAKE_SPREAD_MS = 500;
+export const WAKE_SPREAD_MS: number = 500;
 
 /** A subscription that comes back within this time (a route change, React's strict mode) finds its stream. */
-export const LINGER_MS = 500;
+export const LINGER_MS: number = 500;
 
 /** Timers hold at most 2^31 ms; what is later is looked at again then. */
-export const TIMER_MAX_MS = 2 ** 31 - 1;
+export const TIMER_MAX_MS: number = 2 ** 31 - 1;
 
 /** How long a job that the server does not know may take to appear: its queue may not have reported it yet. */
-export const JOB_GRACE_MS = 10_000;
+export const JOB_GRACE_MS: number = 10_000;

@@ -1,0 +1,84 @@
+// One attempt at a stream, over the browser's `EventSource`.
+//
+// Owns: which event types it listens for, and making blocks of them. Does not know: statuses, comments and `retry`, which it
+// cannot see: a stream that is finished looks like one that failed, and one that is half-open like a quiet one.
+
+import { EVENT_CHARS_MAX } from './limits.js';
+import type { Block } from './parse.js';
+import type { Transport } from './transport.js';
+
+const CONTROL = ['hello', 'cursor', 'reset', 'drain', 'auth_expiring', 'unauthorized'].map((name) => `tidings.${name}`);
+/** What `envelope=json` does not wrap. */
+const JOB = ['progress', 'log', 'output', 'complete', 'failed'];
+
+export function eventSourceTransport(Source: typeof EventSource): Transport {
+  return ({ url, credentials, signal }, sink) =>
+    new Promise((resolve) => {
+      url.searchParams.set('envelope', 'json');
+      const source = new Source(url.href, { withCredentials: credentials === 'include' });
+      const queue: Block[] = [];
+      let draining = false;
+      let opened = false;
+
+      const end = (outcome: Parameters<typeof resolve>[0]): void => {
+        source.close();
+        signal.removeEventListener('abort', aborted);
+        resolve(outcome);
+      };
+      const aborted = (): void => end({ kind: 'aborted' });
+      signal.addEventListener('abort', aborted);
+
+      const drain = async (): Promise<void> => {
+        if (draining) return;
+        draining = true;
+        for (let block = queue.shift(); block !== undefined && !signal.aborted; block = queue.shift()) {
+          const held = sink.block(block);
+          if (held !== undefined) await held;
+        }
+        draining = false;
+      };
+      const take = ({ type, data, lastEventId }: MessageEvent<string>): void => {
+        sink.alive();
+        queue.push(blockOf(type, data, lastEventId, url));
+        void drain();
+      };
+
+      source.onopen = () => {
+        opened = true;
+        sink.open(null);
+      };
+      for (const type of ['message', ...CONTROL, ...JOB]) source.addEventListener(type, take as EventListener);
+      source.addEventListener('error', (event) => {
+        if (typeof (event as MessageEvent).data === 'string') return take(event as MessageEvent<string>);
+        const reason = { code: 'network', message: 'the EventSource failed' } as const;
+        end(opened ? { kind: 'over', clean: true, reason } : { kind: 'failed', reason });
+      });
+    });
+}
+
+function blockOf(type: string, data: string, lastEventId: string, url: URL): Block {
+  const block: Block = {
+    event: type, data, id: lastEventId === '' ? undefined : lastEventId, lastEventId, channel: undefined, from: undefined, time: undefined,
+    tooLarge: data.length > EVENT_CHARS_MAX,
+  };
+  if (type.startsWith('tidings.') || block.tooLarge) return block;
+  try {
+    const json = JSON.parse(data) as Record<string, unknown>;
+    if (type !== 'message') {
+      // A job's event does not say its channel: it is the job's own, if the stream has that.
+      const channels = url.searchParams.getAll('channel');
+      const own = `job:${String(json['jobId'])}`;
+      block.channel = channels.includes(own) ? own : channels[0];
+    } else if (typeof json['channel'] === 'string' && 'data' in json) {
+      block.event = String(json['event']);
+      block.channel = json['channel'];
+      block.time = Number(json['time']);
+      block.from = typeof json['from'] === 'string' ? json['from'] : undefined;
+      block.data = JSON.stringify(json['data']);
+      if (json['id'] === null) block.id = undefined;
+    }
+  } catch {
+    // What is not JSON is reported where data is read.
+  }
+  return block;
+}

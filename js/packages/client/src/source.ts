@@ -1,0 +1,35 @@
+// Where the events of many subscriptions come from.
+//
+// Owns: the seam between subscriptions and a stream, be it this page's or another tab's. Does not know: either side.
+
+import type { TidingsError } from './error.js';
+import type { Incoming } from './incoming.js';
+import type { LinkReset } from './link.js';
+import type { Status } from './status.js';
+
+export interface Source {
+  /** Where the stream stands; everything of the joined channels up to it has gone to the sink. */
+  readonly position: string | null;
+  /** Whether everything of a channel behind the position comes. */
+  has(channel: string): boolean;
+  /** The channels that are wanted from now on; those that are there already are not disturbed. */
+  want(channels: ReadonlySet<string>): void;
+  reconnect(): void;
+  close(): void;
+}
+
+/** What a source tells, in the order of its stream. */
+export interface SourceSink {
+  /** Everything of these channels behind `position` comes from now on; `null` where the server names none. */
+  joined(channels: readonly string[], position: string | null): void;
+  /** A promise holds the stream back. */
+  event(event: Incoming): void | Promise<void>;
+  reset(reset: LinkReset): void;
+  /** The position is about to be another stream's: everybody goes on from where they stand. */
+  moved(): void;
+  /** These channels are finished. */
+  ended(channels: readonly string[]): void;
+  /** These channels are not to be had; `null` if nothing is. */
+  refused(channels: readonly string[] | null, error: TidingsError): void;
+  status(status: Status): void;
+}
