@@ -1,0 +1,54 @@
+// useEvent: a callback for every event, without a render.
+//
+// Owns: the hook. Does not know: how events arrive.
+
+import { useSyncExternalStore } from 'react';
+import type { From, Reset, TidingsEvent } from '@tidings/client';
+
+import { channelList } from './channel.js';
+import { useClient } from './client-context.js';
+import { createEventStore } from './event-store.js';
+import type { ChannelArgument, ChannelName, DataOf, EventIn, EventNameOf, Unregistered } from './register.js';
+import { useNewest, useStored } from './use-stored.js';
+
+export interface UseEventOptions {
+  /** Where it begins, read once; default `now`, which is the first render. */
+  from?: From | undefined;
+  /** Events are missing: fetch the state anew. */
+  onReset?: ((reset: Reset) => void) | undefined;
+}
+
+/**
+ * Calls `handler` for every event of the types `event` on `channel`, from the first render on, each once and in order.
+ * The newest handler is called. Without a channel nothing is opened.
+ */
+export function useEvent<C extends ChannelName, K extends EventNameOf<C>>(
+  channel: ChannelArgument<C>,
+  event: K | readonly K[],
+  handler: (data: DataOf<C, K>, event: EventIn<C, K>) => void,
+  options?: UseEventOptions,
+): void;
+export function useEvent<T>(
+  channel: ChannelArgument<Unregistered>,
+  event: Unregistered | readonly Unregistered[],
+  handler: (data: T, event: TidingsEvent<T>) => void,
+  options?: UseEventOptions,
+): void;
+export function useEvent(
+  channel: ChannelArgument<string>,
+  event: string | readonly string[],
+  handler: (data: never, event: never) => void,
+  options: UseEventOptions = {},
+): void {
+  const client = useClient();
+  const channels = channelList(channel);
+  const events = channelList(event);
+  const newest = useNewest({ handler, onReset: options.onReset });
+  const store = useStored(`${channels.join()} ${events.join()}`, client, () => createEventStore({
+    client, channels, events,
+    from: options.from,
+    onEvent: (event) => newest.current.handler(event.data as never, event as never),
+    onReset: (reset) => newest.current.onReset?.(reset),
+  }));
+  useSyncExternalStore(store.subscribe, store.snapshot, store.initial);
+}
