@@ -18,6 +18,8 @@ export interface SubscribeOptions {
   signal?: AbortSignal | undefined;
   /** `text` leaves data as it was sent, for events that were published as text; default `json`. */
   format?: 'json' | 'text' | undefined;
+  /** Called when nothing that is published from then on can be missed: state that is fetched then and what follows are complete. */
+  live?: (() => void) | undefined;
 }
 
 /** Events of one or more channels. It is open from when it is made until `close()`. */
