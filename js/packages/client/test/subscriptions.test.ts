@@ -1,0 +1,452 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import type { Subscription, TidingsEvent } from '../src/index.js';
+import { QUEUE_EVENTS_MAX } from '../src/limits.js';
+import { createWorld, json, problem, settled, type World } from './support/world.js';
+
+let world: World;
+beforeEach(() => void (world = createWorld()));
+afterEach(() => void vi.useRealTimers());
+
+const collect = (subscription: Subscription): unknown[] => {
+  const got: unknown[] = [];
+  subscription.onAny(({ data }) => got.push(data));
+  return got;
+};
+
+/** A server that adds channels, and has a history of numbers: event `n` has the id `e-n` and the data `n`. */
+function server(head: { now: number }) {
+  const added: unknown[] = [];
+  const asked: string[] = [];
+  world.answer = ({ method, url, body }) => {
+    if (method === 'POST' && /^\/v1\/connections\/c\d+\/channels$/.test(url.pathname)) {
+      added.push((body as { channels: string[] }).channels);
+      return json(200, { position: `e-${head.now}`, channels: [] });
+    }
+    if (url.pathname === '/v1/history') {
+      const query = url.searchParams;
+      asked.push(`${query.getAll('channel').join('+')} (${query.get('after') ?? ''}, ${query.get('until') ?? ''}]`);
+      const number = (name: string, none: number): number => Number(query.get(name)?.slice(2) ?? none);
+      const [after, until, limit] = [number('after', 0), number('until', head.now), Number(query.get('limit'))];
+      const numbers = [];
+      for (let n = after + 1; n <= until && numbers.length < limit; n += 1) numbers.push(n);
+      const last = numbers.at(-1) ?? after;
+      const events = numbers.map((n) => ({ channel: query.get('channel'), event: 'message', time: 5, id: `e-${n}`, data: n }));
+      return json(200, { events, next: `e-${last}`, more: last < until });
+    }
+    return undefined;
+  };
+  return { added, asked };
+}
+
+describe('one stream', () => {
+  test('what is subscribed in one go is one request, and each gets its own', async () => {
+    const client = world.client();
+    const a = collect(client.subscribe('a'));
+    const both = collect(client.subscribe(['a', 'b']));
+    const b = collect(client.subscribe('b'));
+    await settled();
+    expect(world.requests.map(({ url }) => url.search)).toEqual(['?channel=a&channel=b']);
+    await world.last().hello('e-1');
+    await world.last().event('e-2', 'a', 1);
+    await world.last().event('e-3', 'b', 2);
+    expect([a, both, b]).toEqual([[1], [1, 2], [2]]);
+  });
+
+  test('a channel that comes later is added without a reconnect, and its events are delivered from then on', async () => {
+    const head = { now: 7 };
+    const { added } = server(head);
+    const client = world.client();
+    const a = collect(client.subscribe('a'));
+    await settled();
+    await world.last().hello('e-1');
+    const b = collect(client.subscribe('b'));
+    const c = collect(client.subscribe('c'));
+    await settled();
+    expect(added).toEqual([['b', 'c']]);
+    await world.last().event('e-8', 'b', 8);
+    await world.last().event('e-9', 'a', 9);
+    expect([a, b, c, world.streams.length]).toEqual([[9], [8], [], 1]);
+    await world.last().end();
+    await world.pass(2_000);
+    expect(world.last().request.url.search).toBe('?channel=a&channel=b&channel=c');
+    expect(world.last().request.headers.get('last-event-id')).toBe('e-9');
+  });
+
+  test('where channels cannot be added, it reconnects with all of them and its position', async () => {
+    world.answer = ({ method }) => (method === 'POST' ? problem(404, 'not_found') : undefined);
+    const client = world.client();
+    client.subscribe('a');
+    await settled();
+    await world.last().hello('e-1');
+    const b = collect(client.subscribe('b'));
+    await settled();
+    expect(world.streams.map(({ aborted }) => aborted)).toEqual([true, false]);
+    expect(world.last().request.url.search).toBe('?channel=a&channel=b');
+    expect(world.last().request.headers.get('last-event-id')).toBe('e-1');
+    await world.last().hello('e-1');
+    await world.last().event('e-2', 'b', 1);
+    expect(b).toEqual([1]);
+  });
+
+  test('a connection that is gone is replaced, and the channel is added to the new one', async () => {
+    const posts: string[] = [];
+    world.answer = ({ method, url }) => {
+      if (method !== 'POST') return undefined;
+      posts.push(url.pathname);
+      return posts.length === 1 ? problem(404, 'connection_not_found') : json(200, { position: 'e-5', channels: ['a', 'b'] });
+    };
+    const client = world.client();
+    client.subscribe('a');
+    await settled();
+    await world.last().hello('e-1');
+    const b = collect(client.subscribe('b'));
+    await settled();
+    await world.last().hello('e-1');
+    await world.last().event('e-6', 'b', 1);
+    expect([posts, b]).toEqual([['/v1/connections/c0/channels', '/v1/connections/c1/channels'], [1]]);
+  });
+
+  test('a channel that is refused takes no other with it', async () => {
+    world.answer = ({ method, url, body }) => {
+      if (method === 'POST') {
+        const { channels } = body as { channels: string[] };
+        return channels.includes('bad') ? problem(403, 'forbidden') : json(200, { position: 'e-1', channels });
+      }
+      return url.searchParams.getAll('channel').includes('bad') ? problem(403, 'forbidden') : undefined;
+    };
+    for (const first of ['bad', 'a']) {
+      const client = world.client();
+      const refused: string[] = [];
+      const got = ['a', 'bad', 'b'].sort((x) => (x === first ? -1 : 0)).map((channel) => {
+        const subscription = client.subscribe(channel).onRefused(({ code }) => refused.push(`${channel}: ${code}`));
+        return collect(subscription);
+      });
+      await settled();
+      await world.last().hello('e-1');
+      await settled();
+      await world.last().event('e-2', 'a', 'A');
+      await world.last().event('e-3', 'b', 'B');
+      expect(refused).toEqual(['bad: forbidden']);
+      expect(got.flat().sort()).toEqual(['A', 'B']);
+      client.close();
+    }
+  });
+
+  test('more channels than a stream takes go on a second one', async () => {
+    const client = world.client();
+    const names = Array.from({ length: 130 }, (_, n) => `c${n}`);
+    const got = names.map((name) => collect(client.subscribe(name)));
+    await settled();
+    expect(world.streams.map(({ request }) => request.url.searchParams.getAll('channel').length)).toEqual([100, 30]);
+    await world.streams[0]!.hello('e-1');
+    await world.streams[1]!.hello('e-1');
+    await world.streams[0]!.event('e-2', 'c99', 1);
+    await world.streams[1]!.event('e-3', 'c129', 2);
+    expect([got[99], got[129]]).toEqual([[1], [2]]);
+    expect(() => client.subscribe(names)).toThrow(RangeError);
+  });
+
+  test('it outlives a subscription that comes back within half a second, and ends when nobody wants it', async () => {
+    const client = world.client();
+    const subscription = client.subscribe('a');
+    await settled();
+    await world.last().hello('e-1');
+    subscription.close();
+    await world.pass(400);
+    const a = collect(client.subscribe('a'));
+    await world.pass(5_000);
+    await world.last().event('e-2', 'a', 1);
+    expect([a, world.streams.length, world.last().aborted]).toEqual([[1], 1, false]);
+    client.close();
+    expect(world.last().aborted).toBe(true);
+    const other = world.client();
+    other.subscribe('a').close();
+    await world.pass(1_000);
+    expect([other.status.state, world.requests.length]).toEqual(['idle', 1]);
+  });
+});
+
+describe('where a subscription begins', () => {
+  test('from an event: what lies before the stream is read from history, once and in order, also while more comes', async () => {
+    const head = { now: 20 };
+    const { asked } = server(head);
+    const client = world.client();
+    const got = collect(client.subscribe('a', { from: { id: 'e-5' } }));
+    await settled();
+    await world.last().hello('e-20');
+    for (let n = 21; n < 30; n += 1) await world.last().event(`e-${n}`, 'a', n);
+    await settled();
+    expect(asked).toEqual(['a (e-5, e-20]']);
+    expect(got).toEqual(Array.from({ length: 24 }, (_, n) => n + 6));
+  });
+
+  test('from the start, over several pages', async () => {
+    const head = { now: 1_700 };
+    const { asked } = server(head);
+    const got = collect(world.client().subscribe('a', { from: 'start' }));
+    await settled();
+    await world.last().hello('e-1700');
+    await settled();
+    await world.last().event('e-1701', 'a', 1_701);
+    expect(asked).toEqual(['a (, e-1700]', 'a (e-500, e-1700]', 'a (e-1000, e-1700]', 'a (e-1500, e-1700]']);
+    expect(got).toEqual(Array.from({ length: 1_701 }, (_, n) => n + 1));
+  });
+
+  test('several channels are one history, in the log’s order', async () => {
+    const head = { now: 9 };
+    const { asked, added } = server(head);
+    const client = world.client();
+    client.subscribe('a');
+    await settled();
+    await world.last().hello('e-1');
+    const subscription = client.subscribe(['a', 'b'], { from: { id: 'e-3' } });
+    const got = collect(subscription);
+    await world.last().event('e-8', 'a', 8);
+    await settled();
+    expect([added, asked]).toEqual([[['b']], ['a+b (e-3, e-9]']]);
+    expect(got, 'what came on the stream meanwhile is not repeated').toEqual([4, 5, 6, 7, 8, 9]);
+    expect(subscription.cursor).toBe('e-8');
+  });
+
+  test('an older position on a stream that is open disturbs nobody', async () => {
+    const head = { now: 10 };
+    server(head);
+    const client = world.client();
+    const now = collect(client.subscribe('a'));
+    await settled();
+    await world.last().hello('e-8');
+    await world.last().event('e-9', 'a', 9);
+    await world.last().event('e-10', 'a', 10);
+    const old = collect(client.subscribe('a', { from: { id: 'e-2' } }));
+    const fresh = collect(client.subscribe('a'));
+    await settled();
+    await world.last().event('e-11', 'a', 11);
+    expect([now, old, fresh]).toEqual([[9, 10, 11], [3, 4, 5, 6, 7, 8, 9, 10, 11], [11]]);
+    expect(world.streams).toHaveLength(1);
+  });
+
+  test('more than fits while it catches up is read from history too', async () => {
+    const head = { now: 10 };
+    const { asked } = server(head);
+    let release = (): void => {};
+    const { answer } = world;
+    const gate = new Promise<void>((resolve) => (release = resolve));
+    world.answer = (request) => (request.url.pathname === '/v1/history' && asked.length === 0 ? gate.then(() => answer(request)!) : answer(request));
+    const got = collect(world.client().subscribe('a', { from: { id: 'e-0' } }));
+    await settled();
+    await world.last().hello('e-10');
+    const count = QUEUE_EVENTS_MAX + 50;
+    let text = '';
+    for (let n = 11; n <= 10 + count; n += 1) text += `channel: a\ndata: ${n}\nid: e-${n}\n\n`;
+    await world.last().send(text);
+    head.now = 10 + count;
+    release();
+    for (let n = 0; n < 5; n += 1) await settled();
+    await world.last().event(`e-${head.now + 1}`, 'a', head.now + 1);
+    expect(got).toEqual(Array.from({ length: count + 11 }, (_, n) => n + 1));
+  });
+
+  test('a reset in history is told, and what is left follows', async () => {
+    world.answer = ({ url }) => {
+      if (url.pathname !== '/v1/history') return undefined;
+      const events = [{ channel: 'a', event: 'message', time: 5, id: 'e-9', data: 9 }];
+      return json(200, { events, next: 'e-9', more: false, reset: { reason: 'expired', first: 'e-9' } });
+    };
+    const subscription = world.client().subscribe('a', { from: { id: 'e-2' } });
+    const got: unknown[] = [];
+    subscription.onReset(({ reason, first }) => got.push([reason, first])).onAny(({ data }) => got.push(data));
+    await settled();
+    await world.last().hello('e-9');
+    await settled();
+    await world.last().event('e-10', 'a', 10);
+    expect(got).toEqual([['expired', 'e-9'], 9, 10]);
+  });
+
+  test('a position of another server is a reset, and then what comes', async () => {
+    world.answer = ({ url }) => (url.pathname === '/v1/history' ? json(200, { events: [], next: 'e-9', more: false, reset: { reason: 'epoch', first: null } }) : undefined);
+    const got: unknown[] = [];
+    world.client().subscribe('a', { from: { id: 'x-2' } }).onReset(({ reason }) => got.push(reason)).onAny(({ data }) => got.push(data));
+    await settled();
+    await world.last().hello('e-9');
+    await settled();
+    await world.last().event('e-10', 'a', 10);
+    expect(got).toEqual(['epoch', 10]);
+  });
+
+  test('where there is no history, it gets a stream of its own, which begins there', async () => {
+    world.answer = ({ url }) => (url.pathname === '/v1/history' ? problem(404, 'not_found') : undefined);
+    const client = world.client();
+    const a = collect(client.subscribe('a'));
+    await settled();
+    await world.last().hello('e-9');
+    const old = collect(client.subscribe('a', { from: { id: 'e-2' } }));
+    await settled();
+    expect(world.last().request.headers.get('last-event-id')).toBe('e-2');
+    await world.streams[1]!.hello('e-2');
+    await world.streams[1]!.event('e-3', 'a', 3);
+    await world.streams[0]!.event('e-10', 'a', 10);
+    await world.streams[1]!.event('e-10', 'a', 10);
+    expect([a, old]).toEqual([[10], [3, 10]]);
+    const start = collect(client.subscribe('a', { from: 'start' }));
+    await settled();
+    expect(world.last().request.url.searchParams.get('from')).toBe('start');
+    await world.last().hello(null);
+    await world.last().event('e-1', 'a', 1);
+    expect(start).toEqual([1]);
+  });
+
+  test('history that fails is asked for again', async () => {
+    const head = { now: 3 };
+    server(head);
+    const { answer } = world;
+    let failures = 3;
+    world.answer = (request) => (request.url.pathname === '/v1/history' && (failures -= 1) >= 0 ? problem(503, 'overloaded') : answer(request));
+    const got = collect(world.client().subscribe('a', { from: 'start' }));
+    await settled();
+    await world.last().hello('e-3');
+    await world.pass(10_000);
+    expect(got).toEqual([1, 2, 3]);
+  });
+});
+
+describe('the loop', () => {
+  test('an event counts as delivered when the next one is asked for', async () => {
+    const subscription = world.client().subscribe('a');
+    const loop = subscription[Symbol.asyncIterator]();
+    await settled();
+    await world.last().hello('e-1');
+    const first = loop.next();
+    await world.last().event('e-2', 'a', 1);
+    await world.last().event('e-3', 'a', 2);
+    expect((await first).value).toMatchObject({ data: 1, id: 'e-2' });
+    expect(subscription.cursor).toBe('e-1');
+    expect((await loop.next()).value).toMatchObject({ data: 2 });
+    expect(subscription.cursor).toBe('e-2');
+    void loop.next();
+    expect(subscription.cursor).toBe('e-3');
+  });
+
+  test('one that is slow holds nobody up, keeps a bounded queue, and gets everything', async () => {
+    const head = { now: 0 };
+    server(head);
+    const client = world.client();
+    const slow = client.subscribe('a');
+    const loop = slow[Symbol.asyncIterator]();
+    const fast = collect(client.subscribe('a'));
+    await settled();
+    await world.last().hello('e-0');
+    const count = 3 * QUEUE_EVENTS_MAX;
+    for (let n = 1; n <= count; n += 500) {
+      let text = '';
+      for (let k = n; k < n + 500; k += 1) text += `channel: a\ndata: ${k}\nid: e-${k}\n\n`;
+      head.now = n + 499;
+      await world.last().send(text);
+    }
+    expect(fast).toHaveLength(count);
+    const got: unknown[] = [];
+    for (let n = 0; n < count; n += 1) got.push(((await loop.next()).value as TidingsEvent).data);
+    expect(got).toEqual(fast);
+    await world.last().event(`e-${count + 1}`, 'a', 'live');
+    expect(((await loop.next()).value as TidingsEvent).data).toBe('live');
+  });
+
+  test('events wait for whoever comes late to their own subscription', async () => {
+    const subscription = world.client().subscribe('a');
+    await settled();
+    await world.last().hello('e-1');
+    await world.last().event('e-2', 'a', 1);
+    const got = collect(subscription);
+    await settled();
+    expect(got).toEqual([1]);
+  });
+
+  test('it ends with the channel, throws when it is refused, and leaving it closes the subscription', async () => {
+    const client = world.client();
+    const iterate = async (): Promise<unknown[]> => {
+      const got: unknown[] = [];
+      for await (const { data } of client.subscribe('a')) got.push(data);
+      return got;
+    };
+    const all = iterate();
+    await settled();
+    await world.last().hello(null);
+    await world.last().event('e-2', 'a', 'last');
+    world.answer = () => new Response(null, { status: 204 });
+    await world.last().end();
+    await world.pass(2_000);
+    expect(await all).toEqual(['last']);
+
+    world.answer = () => problem(403, 'forbidden');
+    await expect(iterate()).rejects.toMatchObject({ code: 'forbidden' });
+
+    world.answer = () => undefined;
+    const broken = (async () => {
+      for await (const event of world.client().subscribe('a')) return event.data;
+      return null;
+    })();
+    await settled();
+    await world.last().hello('e-1');
+    await world.last().event('e-2', 'a', 1);
+    expect(await broken).toBe(1);
+    await world.pass(500);
+    expect(world.last().aborted).toBe(true);
+  });
+
+  test('a signal closes it', async () => {
+    const abort = new AbortController();
+    const client = world.client();
+    const ended = vi.fn();
+    const got = collect(client.subscribe('a', { signal: abort.signal }).onEnd(ended));
+    await settled();
+    await world.last().hello('e-1');
+    abort.abort();
+    await world.last().event('e-2', 'a', 1);
+    expect([got, ended.mock.calls.length]).toEqual([[], 1]);
+    client.subscribe('b', { signal: AbortSignal.abort() });
+    await settled();
+    expect(world.requests).toHaveLength(1);
+  });
+});
+
+describe('data', () => {
+  const positive = {
+    '~standard': {
+      version: 1 as const,
+      vendor: 'test',
+      validate: (value: unknown) => (typeof value === 'number' && value > 0 ? { value: value * 10 } : { issues: [{ message: 'not positive' }] }),
+    },
+  };
+
+  test('is checked and made by a schema, at once or later', async () => {
+    const later = { '~standard': { ...positive['~standard'], validate: async (value: unknown) => positive['~standard'].validate(value) } };
+    for (const schema of [positive, later, { message: positive }]) {
+      const client = world.client();
+      const got: unknown[] = [];
+      const subscription = client.subscribe('a', { schema });
+      subscription.onAny(({ data }) => got.push(data));
+      await settled();
+      await world.last().hello('e-1');
+      for (const [n, data] of [1, -1, 2].entries()) await world.last().event(`e-${n + 2}`, 'a', data);
+      expect(got).toEqual([10, 20]);
+      expect(world.errors.splice(0)).toMatchObject([{ code: 'schema_invalid', raw: '-1' }]);
+      expect(subscription.cursor).toBe('e-4');
+      client.close();
+    }
+  });
+
+  test('that is text stays as it is where that is asked for', async () => {
+    const got = collect(world.client().subscribe('a', { format: 'text' }));
+    await settled();
+    await world.last().hello('e-1');
+    await world.last().send('channel: a\ndata: two\ndata: lines\nid: e-2\n\n');
+    expect(got).toEqual(['two\nlines']);
+  });
+});
+
+test('without a page, a relative URL is refused only when something is subscribed', () => {
+  vi.useRealTimers();
+  world = createWorld(null);
+  const client = world.client();
+  expect(client.status).toEqual({ state: 'idle' });
+  expect(() => client.subscribe('a')).toThrow(TypeError);
+});
