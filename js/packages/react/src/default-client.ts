@@ -2,8 +2,12 @@
 //
 // Owns: that there is one of it, and none before it is used. Does not know: who uses it.
 
-import { TidingsError, type Client } from '@tidings/client';
+import { createClient, type Client } from '@tidings/client';
 
+let client: Client | null = null;
+
+/** For `/events` on the page's origin. Never called while a server renders, where it would be shared by everybody. */
 export function defaultClient(): Client {
-  throw new TidingsError('closed', 'there is no client: put a TidingsProvider around what uses these hooks');
+  const made: Client = (client ??= createClient());
+  return made;
 }

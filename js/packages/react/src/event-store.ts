@@ -3,7 +3,7 @@
 // Owns: that none is lost between the first render and the mount. Does not know: React, or what the handler does.
 // Flow: channel → events of the wanted types → inbox → handler.
 
-import type { Reset, TidingsEvent } from '@tidings/client';
+import type { Reset, TidingsError, TidingsEvent } from '@tidings/client';
 
 import { channelOpener, type ChannelSource } from './channel.js';
 import { createInbox } from './inbox.js';
@@ -14,10 +14,11 @@ export interface EventParts extends ChannelSource {
   readonly events: readonly string[];
   onEvent(event: TidingsEvent): void;
   onReset(reset: Reset): void;
+  onError(error: TidingsError): void;
 }
 
 /** Its snapshot never changes: it is there to be subscribed to. */
-export function createEventStore({ events, onEvent, onReset, ...source }: EventParts): Store<null> {
+export function createEventStore({ events, onEvent, onReset, onError, ...source }: EventParts): Store<null> {
   const inbox = createInbox<() => void>((call) => call());
   const open = channelOpener(source);
   return createStore<null>({
@@ -30,6 +31,7 @@ export function createEventStore({ events, onEvent, onReset, ...source }: EventP
         return room;
       },
       reset: (reset) => void inbox.put(() => onReset(reset)),
+      refused: (error) => void inbox.put(() => onError(error)),
     }),
     watched: (watched) => inbox.open(watched),
   });

@@ -3,7 +3,7 @@
 // Owns: the list and its limit. Does not know: React, or what an item is.
 // Flow: channel → events of the wanted types → `reduce` → the newest `limit` items → a snapshot per frame.
 
-import type { Reset, Status, TidingsEvent } from '@tidings/client';
+import type { Reset, Status, TidingsError, TidingsEvent } from '@tidings/client';
 
 import { channelOpener, type ChannelSource } from './channel.js';
 import { createInbox } from './inbox.js';
@@ -15,6 +15,8 @@ export interface FeedState<T> {
   readonly items: readonly T[];
   /** The last time that events were lost: something may be missing among the items. */
   readonly reset: Reset | null;
+  /** The server refused the channel. */
+  readonly error: TidingsError | null;
   readonly status: Status;
 }
 
@@ -35,7 +37,7 @@ export interface FeedStore<T> extends Store<FeedState<T>> {
 
 export function createFeedStore<T>(parts: FeedParts<T>): FeedStore<T> {
   const { events, limit, throttleMs, reduce, onReset, ...source } = parts;
-  let state: FeedState<T> = { items: newest(parts.initialItems, limit), reset: null, status: { state: 'idle' } };
+  let state: FeedState<T> = { items: newest(parts.initialItems, limit), reset: null, error: null, status: { state: 'idle' } };
   let changed = () => {};
   const set = (part: Partial<FeedState<T>>) => {
     state = { ...state, ...part };
@@ -61,6 +63,8 @@ export function createFeedStore<T>(parts: FeedParts<T>): FeedStore<T> {
           set({ reset });
           resets.put(reset);
         },
+        refused: (error) => set({ error }),
+        live: () => set({ error: null }),
       });
       return () => {
         unfollow();

@@ -3,7 +3,7 @@
 // Owns: which event that is, and whether one in front of it may be missing. Does not know: React.
 // Flow: channel → events of the wanted types → the newest one → a snapshot per frame.
 
-import type { Reset, Status, TidingsEvent } from '@tidings/client';
+import type { Reset, Status, TidingsError, TidingsEvent } from '@tidings/client';
 
 import { channelOpener, type ChannelSource } from './channel.js';
 import { createInbox } from './inbox.js';
@@ -16,6 +16,8 @@ export interface Latest<T, E = TidingsEvent<T>> {
   readonly event: E | null;
   /** Events were lost since: `data` may be out of date until the next one. */
   readonly reset: Reset | null;
+  /** The server refused the channel. */
+  readonly error: TidingsError | null;
   readonly status: Status;
 }
 
@@ -27,7 +29,7 @@ export interface LatestParts<T> extends ChannelSource {
 }
 
 export function createLatestStore<T>({ events, initialData, throttleMs, onReset, ...source }: LatestParts<T>): Store<Latest<T>> {
-  let latest: Latest<T> = { data: initialData, event: null, reset: null, status: { state: 'idle' } };
+  let latest: Latest<T> = { data: initialData, event: null, reset: null, error: null, status: { state: 'idle' } };
   const resets = createInbox(onReset);
   const open = channelOpener(source);
   return createStore({
@@ -49,6 +51,8 @@ export function createLatestStore<T>({ events, initialData, throttleMs, onReset,
           set({ reset });
           resets.put(reset);
         },
+        refused: (error) => set({ error }),
+        live: () => set({ error: null }),
       });
       return () => {
         unfollow();

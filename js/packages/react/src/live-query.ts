@@ -66,7 +66,10 @@ function createLiveQuery<T>(
   /** Events since a fetch began: it may have them or not. */
   let since: TidingsEvent[] | null = null;
   let outdated = false;
-  let ready = Promise.resolve();
+  let late = false;
+  let ready = (): void => {};
+  /** Everything that is published from when it resolves comes; or that takes too long, and what is fetched is fetched again then. */
+  const following = new Promise<void>((resolve) => { ready = resolve; });
 
   const refetch = createPace(REFETCH_MS, () => {
     // A fetch that runs is not cut short: under many events none would ever end.
@@ -94,7 +97,10 @@ function createLiveQuery<T>(
 
   const open = channelOpener({ client, channels });
   const hold = createHold(() => {
-    ready = whenOpen(client());
+    const timer = setTimeout(() => {
+      late = true;
+      ready();
+    }, READY_MS);
     const close = open({
       event(event) {
         if (events.length > 0 && !events.includes(event.event)) return true;
@@ -106,8 +112,16 @@ function createLiveQuery<T>(
         return true;
       },
       reset: isOutdated,
+      refused: ready,
+      live() {
+        if (late) isOutdated();
+        late = false;
+        clearTimeout(timer);
+        ready();
+      },
     });
     return () => {
+      clearTimeout(timer);
       close();
       refetch.stop();
       closed();
@@ -118,7 +132,7 @@ function createLiveQuery<T>(
   return {
     async fetch(fetcher) {
       hold.warm();
-      await ready;
+      await following;
       const mine: TidingsEvent[] = [];
       since = mine;
       try {
@@ -139,20 +153,4 @@ function createLiveQuery<T>(
     },
     close: hold.shut,
   };
-}
-
-/** Resolves once the stream is open, or when that takes too long: then what is fetched may miss an event, which a later one mends. */
-function whenOpen(client: Client): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      stop();
-      resolve();
-    };
-    const timer = setTimeout(done, READY_MS);
-    const stop = client.onStatus(({ state }) => {
-      if (state === 'open') done();
-    });
-    if (client.status.state === 'open') done();
-  });
 }

@@ -58,6 +58,9 @@ export function swrSubscription<T = unknown>(
           else nextFrame(tell);
           return true;
         },
+        refused(error) {
+          if (!over) next(error);
+        },
       });
       return () => {
         unfollow();

@@ -3,7 +3,7 @@
 // Owns: the hook. Does not know: how events arrive.
 
 import { useSyncExternalStore } from 'react';
-import type { From, Reset, TidingsEvent } from '@tidings/client';
+import type { From, Reset, TidingsError, TidingsEvent } from '@tidings/client';
 
 import { channelList } from './channel.js';
 import { useClient } from './client-context.js';
@@ -16,6 +16,8 @@ export interface UseEventOptions {
   from?: From | undefined;
   /** Events are missing: fetch the state anew. */
   onReset?: ((reset: Reset) => void) | undefined;
+  /** The server refused the channel. */
+  onError?: ((error: TidingsError) => void) | undefined;
 }
 
 /**
@@ -43,12 +45,13 @@ export function useEvent(
   const client = useClient();
   const channels = channelList(channel);
   const events = channelList(event);
-  const newest = useNewest({ handler, onReset: options.onReset });
+  const newest = useNewest({ handler, options });
   const store = useStored(`${channels.join()} ${events.join()}`, client, () => createEventStore({
     client, channels, events,
     from: options.from,
     onEvent: (event) => newest.current.handler(event.data as never, event as never),
-    onReset: (reset) => newest.current.onReset?.(reset),
+    onReset: (reset) => newest.current.options.onReset?.(reset),
+    onError: (error) => newest.current.options.onError?.(error),
   }));
   useSyncExternalStore(store.subscribe, store.snapshot, store.initial);
 }

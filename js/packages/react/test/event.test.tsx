@@ -1,5 +1,6 @@
 // @vitest-environment happy-dom
 
+import { TidingsError } from '@tidings/client';
 import { Suspense, use, useEffect, useState } from 'react';
 import { describe, expect, test, vi } from 'vitest';
 
@@ -55,7 +56,7 @@ describe('useEvent', () => {
     const got: unknown[] = [];
     const store = createEventStore({
       client: () => client, channels: ['orders'], events: [],
-      onEvent: ({ data }) => got.push(data), onReset: () => {},
+      onEvent: ({ data }) => got.push(data), onReset: () => {}, onError: () => {},
     });
     store.snapshot();
     client.publish('orders', 'status', 1);
@@ -110,14 +111,17 @@ describe('useEvent', () => {
     expect(client.streams).toBe(1);
   });
 
-  test('is told of a reset', async () => {
+  test('is told of a reset, and of a refusal', async () => {
     const client = fakeClient();
     const onReset = vi.fn();
+    const onError = vi.fn();
     function Component() {
-      useEvent('orders', 'status', () => {}, { onReset });
+      useEvent('orders', 'status', () => {}, { onReset, onError });
       return null;
     }
     await openPage(client, <Component />);
+    client.refuse('orders', new TidingsError('forbidden', 'no'));
+    expect(onError.mock.calls.map(([{ code }]) => code)).toEqual(['forbidden']);
     client.reset('orders', 'expired');
     expect(onReset).toHaveBeenCalledExactlyOnceWith({ channel: 'orders', reason: 'expired', first: null });
   });
@@ -163,7 +167,7 @@ describe('One connection', () => {
     const got: unknown[] = [];
     const store = createEventStore({
       client: () => client, channels: ['orders'], events: [],
-      onEvent: ({ data }) => got.push(data), onReset: () => {},
+      onEvent: ({ data }) => got.push(data), onReset: () => {}, onError: () => {},
     });
     const leave = store.subscribe(() => {});
     client.publish('orders', 'status', 1);
@@ -181,7 +185,7 @@ describe('One connection', () => {
     const got: unknown[] = [];
     const store = createEventStore({
       client: () => client, channels: ['orders'], events: [],
-      onEvent: ({ data }) => got.push(data), onReset: () => {},
+      onEvent: ({ data }) => got.push(data), onReset: () => {}, onError: () => {},
     });
     store.snapshot();
     for (let n = 0; n < 2_500; n += 1) client.publish('orders', 'status', n);

@@ -1,5 +1,6 @@
 // @vitest-environment happy-dom
 
+import { TidingsError } from '@tidings/client';
 import { useEffect } from 'react';
 import { describe, expect, test, vi } from 'vitest';
 
@@ -55,6 +56,20 @@ describe('useLatest', () => {
     expect(onReset).toHaveBeenCalledOnce();
     await frame(() => client.publish('orders', 'count', 2));
     expect(page.text).toBe('2 complete');
+  });
+
+  test('says that the channel is refused, and goes on when it is not any more', async () => {
+    const client = fakeClient();
+    function Component() {
+      const { data, error } = useLatest('orders', 'count', { initialData: 1 });
+      return `${data} ${error?.code ?? 'granted'}`;
+    }
+    const page = await openPage(client, <Component />);
+    await frame(() => client.refuse('orders', new TidingsError('forbidden', 'the grant does not cover this')));
+    expect(page.text).toBe('1 forbidden');
+    await frame(() => client.set({ state: 'open', since: 1, via: 'fetch' }));
+    await frame(() => client.publish('orders', 'count', 2));
+    expect(page.text).toBe('2 granted');
   });
 
   test('goes on from the position that the server rendered at', async () => {

@@ -152,5 +152,10 @@ describe('liveQueryOptions', () => {
     await pass(2_000);
     await settle();
     expect([page.text, server.fetches]).toEqual(['new', 1]);
+    // What changed until it was: nobody told.
+    server.status = 'paid';
+    await frame(() => client.set({ state: 'open', since: 2, via: 'fetch' }));
+    await settle();
+    expect([page.text, server.fetches]).toEqual(['paid', 2]);
   });
 });

@@ -20,6 +20,7 @@ export interface FakeJob extends JobHandle {
 export interface FakeClient extends Client {
   publish(channel: string, event: string, data: unknown): TidingsEvent;
   reset(channel: string, reason: string): void;
+  refuse(channel: string, error: TidingsError): void;
   set(status: Status): void;
   /** Subscriptions that are open. */
   readonly open: readonly { readonly channels: readonly string[]; readonly from: From }[];
@@ -37,6 +38,8 @@ interface Sub {
   cursor: string | null;
   deliver(event: TidingsEvent): void;
   reset(reset: Reset): void;
+  refuse(error: TidingsError): void;
+  live(): void;
 }
 
 export function fakeClient(): FakeClient {
@@ -62,12 +65,13 @@ export function fakeClient(): FakeClient {
 
   const client = {
     refuseStart: null as TidingsError | null,
-    subscribe(channel: string | readonly string[], options: { from?: From } = {}) {
+    subscribe(channel: string | readonly string[], options: { from?: From; live?: () => void } = {}) {
       const from = options.from ?? 'now';
       const at = from === 'now' ? log.length : from === 'start' ? 0 : log.findIndex(({ id }) => id === from.id) + 1;
       const anys: ((event: TidingsEvent) => void)[] = [];
       const ons: [string, (data: unknown, event: TidingsEvent) => void][] = [];
       const resets: ((reset: Reset) => void)[] = [];
+      const refusals: ((error: TidingsError) => void)[] = [];
       const sub: Sub = {
         channels: typeof channel === 'string' ? [channel] : channel,
         from, at,
@@ -77,10 +81,15 @@ export function fakeClient(): FakeClient {
           for (const call of anys) call(event);
         },
         reset: (reset) => resets.forEach((call) => call(reset)),
+        refuse: (error) => refusals.forEach((call) => call(error)),
+        live: () => options.live?.(),
       };
       if (subs.size === 0) streams += 1;
       subs.add(sub);
-      queueMicrotask(() => pump(sub));
+      queueMicrotask(() => {
+        pump(sub);
+        if (status.state === 'open') sub.live();
+      });
       const subscription = {
         channels: sub.channels,
         get cursor() { return sub.cursor; },
@@ -88,19 +97,23 @@ export function fakeClient(): FakeClient {
         off: () => subscription,
         onAny(call: (event: TidingsEvent) => void) { anys.push(call); return subscription; },
         onReset(call: (reset: Reset) => void) { resets.push(call); return subscription; },
+        onRefused(call: (error: TidingsError) => void) { refusals.push(call); return subscription; },
         onEnd: () => subscription,
         close: () => void subs.delete(sub),
       };
       return subscription;
     },
     publish(channel: string, event: string, data: unknown) {
-      const published: TidingsEvent = { channel, event, data, id: idAt(log.length + 1), time: 1_795_305_600_000 };
+      const published: TidingsEvent = { channel, event, data, from: null, id: idAt(log.length + 1), time: 1_795_305_600_000 };
       log.push(published);
       for (const sub of [...subs]) pump(sub);
       return published;
     },
     reset(channel: string, reason: string) {
       for (const sub of [...subs]) if (sub.channels.includes(channel)) sub.reset({ channel, reason, first: null });
+    },
+    refuse(channel: string, error: TidingsError) {
+      for (const sub of [...subs]) if (sub.channels.includes(channel)) sub.refuse(error);
     },
     job(id: string, options: JobOptions = {}) {
       const made = fakeJob(id, options);
@@ -118,6 +131,7 @@ export function fakeClient(): FakeClient {
     set(next: Status) {
       status = next;
       for (const call of statuses) call(next);
+      if (next.state === 'open') for (const sub of [...subs]) sub.live();
     },
     onStatus(call: (status: Status) => void) {
       statuses.add(call);
