@@ -22,25 +22,30 @@ const RETRY_MS = 5;
  * - `{ cut: bytes, how: 'fin' | 'rst' }`: so many bytes of the body, then the end of the connection;
  * - `{ cutHead: bytes, how }`: the same counted from the first byte of the answer;
  * - `{ stall: bytes }`: so many bytes of the body, then nothing more on a connection that stays;
+ * - `{ drip: ms }`: all of it, but each byte for itself, so long after the one before;
  * - `{ status, headers, body }`: an answer of the proxy's own, and the server is not asked;
  * - `{ refuse: true }`: the connection is reset before any answer;
- * - and with any of them `delay: ms` before it begins.
+ * - `{ silent: true }`: no answer ever, on a connection that stays;
+ * - and with any of them `delay: ms` before it begins, and `ask: headers` that the server gets beside the client's.
  *
- * A test may also decide by the query of each request, with a `fate` of its own.
+ * A test may also decide by the query and the headers of each request, with a `fate` of its own, and refuse what is no stream with
+ * `refused(method, path)`. With `chunked` bodies are sent in
+ * chunks, as nginx does, so that their end can be told from a broken connection.
  * `asked` has a record of each such request, with the status and how many bytes it was sent, and how many of them were the head.
  */
-export async function startFaults(t, server, { retryMs = RETRY_MS, away = 'rst' } = {}) {
+export async function startFaults(t, server, { retryMs = RETRY_MS, away = 'rst', chunked = false } = {}) {
   const fates = [];
-  const proxy = { url: null, away, asked: [], streams: new Set(), pages: new Map(), fate: () => fates.shift() ?? {} };
+  const proxy = { url: null, away, chunked, retryMs, asked: [], streams: new Set(), pages: new Map(), refused: () => false, fate: () => fates.shift() ?? {} };
   const http = createServer((request, answer) => {
     const { pathname, searchParams } = new URL(request.url, proxy.url);
     const page = proxy.pages.get(pathname);
-    if (page !== undefined) return answer.writeHead(200, page.headers).end(page.body);
+    if (page !== undefined) return page(answer, searchParams);
+    if (proxy.refused(request.method, pathname)) return request.resume().on('end', () => answer.writeHead(500).end());
     if (request.method !== 'GET' || !STREAM.test(pathname)) return pass(proxy, server, request, answer);
-    const fate = proxy.fate(searchParams);
+    const fate = proxy.fate(searchParams, request.headers);
     const asked = { at: performance.now(), url: request.url, headers: request.headers, fate, status: null, head: 0, sent: 0 };
     proxy.asked.push(asked);
-    return stream(proxy, server, request, asked, retryMs).catch(() => request.socket.resetAndDestroy());
+    return stream(proxy, server, request, asked).catch(() => request.socket.resetAndDestroy());
   });
   const listen = async (port) => {
     http.listen(port, '127.0.0.1');
@@ -52,12 +57,20 @@ export async function startFaults(t, server, { retryMs = RETRY_MS, away = 'rst' 
   t.after(() => new Promise((resolve) => http.close(resolve).closeAllConnections()));
   return Object.assign(proxy, {
     next: (...more) => fates.push(...more),
-    /** Ends every open stream, as one that was served until now. */
+    /**
+     * Ends every open stream: in good order (`end`), by closing the connection (`fin`), or by resetting it (`rst`), which
+     * throws away what the peer has not read yet. Only chunks make a difference between the first two.
+     */
     cut: (how) => proxy.streams.forEach((stream) => stream.end(how)),
     /** Keeps every open stream and passes nothing more on. */
     stall: () => proxy.streams.forEach((stream) => stream.stall()),
     /** Serves a page or a script of the tests' own. */
-    serve: (path, type, body) => proxy.pages.set(path, { headers: { 'content-type': type }, body }),
+    serve: (path, type, body) => proxy.pages.set(path, (answer) => answer.writeHead(200, { 'content-type': type }).end(body)),
+    /** Answers a path with a status and a text, from the query. */
+    answer: (path, make) => proxy.pages.set(path, async (answer, query) => {
+      const [status, body] = await make(query);
+      answer.writeHead(status, { 'content-type': 'text/plain', 'access-control-allow-origin': '*' }).end(body);
+    }),
     /** From now on connections are refused. */
     down: () => new Promise((resolve) => http.close(resolve).closeAllConnections()),
     up: () => listen(port),
@@ -87,55 +100,73 @@ function gone({ away }, socket) {
 }
 
 /** Everything below writes to the socket itself: only so is a byte a byte. */
-async function stream(proxy, server, request, asked, retryMs) {
+async function stream(proxy, server, request, asked) {
   const { socket } = request;
   const { fate } = asked;
   socket.setNoDelay(true);
   if (fate.delay !== undefined) await sleep(fate.delay);
+  if (fate.silent) return;
   if (fate.refuse) return socket.resetAndDestroy();
   if (fate.status !== undefined) {
     asked.status = fate.status;
     return socket.end(ownAnswer(fate));
   }
   const { method, url, headers } = request;
-  const passed = ask(new URL(url, server.url), { method, headers: { ...headers, connection: 'close' }, agent: false }).end();
+  const passed = ask(new URL(url, server.url), { method, headers: { ...headers, ...fate.ask, connection: 'close' }, agent: false }).end();
   socket.on('close', () => passed.destroy());
   const answered = await new Promise((resolve, reject) => passed.on('response', resolve).on('error', reject))
     .catch(() => gone(proxy, socket));
-  if (answered) forward(proxy, socket, answered, asked, retryMs);
+  if (answered) forward(proxy, socket, answered, asked);
 }
 
 /** Sends an answer on until the server, the fate or the test ends it. */
-function forward(proxy, socket, answered, asked, retryMs) {
+function forward(proxy, socket, answered, asked) {
   const { fate } = asked;
-  const head = headOf(answered);
+  const chunked = proxy.chunked && answered.statusCode === 200 && answered.headers['content-length'] === undefined;
+  const head = headOf(answered, chunked);
   const limit = limitOf(fate, head.length);
   Object.assign(asked, { status: answered.statusCode, head: head.length });
-  const open = { stalled: false, stall: () => (open.stalled = true), end: (how) => finish(socket, how) };
+  // Nothing is sent any more, whatever the server still sends.
+  let quiet = false;
+  const open = {
+    stall: () => (quiet = true),
+    end(how) {
+      quiet = true;
+      if (how === 'rst') socket.resetAndDestroy();
+      else socket.end(how === 'end' && chunked ? '0\r\n\r\n' : '');
+    },
+  };
   proxy.streams.add(open);
   socket.on('close', () => proxy.streams.delete(open));
+  let drops = Promise.resolve();
+  const write = (bytes) => {
+    if (fate.drip === undefined) return socket.write(bytes);
+    for (const byte of bytes) drops = drops.then(() => socket.write(Buffer.of(byte))).then(() => sleep(fate.drip));
+    return drops;
+  };
   const send = (bytes) => {
-    if (open.stalled) return;
+    if (quiet) return;
     const part = bytes.subarray(0, Math.max(0, limit - asked.sent));
     asked.sent += part.length;
-    if (part.length > 0) socket.write(part);
+    if (part.length > 0) write(bytes === head || !chunked ? part : chunk(part));
     if (asked.sent < limit) return;
     if (fate.stall !== undefined) open.stall();
-    else finish(socket, fate.how);
+    else open.end(fate.how);
   };
   send(head);
-  answered.on('data', (chunk) => send(quickened(chunk, retryMs)));
+  answered.on('data', (bytes) => send(quickened(bytes, proxy.retryMs)));
   answered.on('error', () => socket.resetAndDestroy());
   answered.on('end', () => {
-    if (!open.stalled && answered.complete) socket.end();
+    if (!quiet && answered.complete) open.end('end');
   });
 }
 
-function headOf({ statusCode, statusMessage, rawHeaders }) {
+function headOf({ statusCode, statusMessage, rawHeaders }, chunked) {
   const lines = [`HTTP/1.1 ${statusCode} ${statusMessage}`];
   for (let at = 0; at < rawHeaders.length; at += 2) {
     if (!/^(connection|transfer-encoding)$/i.test(rawHeaders[at])) lines.push(`${rawHeaders[at]}: ${rawHeaders[at + 1]}`);
   }
+  if (chunked) lines.push('transfer-encoding: chunked');
   return Buffer.from([...lines, 'connection: close', '', ''].join('\r\n'));
 }
 
@@ -145,16 +176,14 @@ function limitOf({ cut, cutHead, stall }, head) {
   return cut === undefined && stall === undefined ? Infinity : head + (cut ?? stall);
 }
 
-/** A RST throws away what the peer has not read yet, as it does when a real machine goes. */
-function finish(socket, how) {
-  if (how === 'rst') socket.resetAndDestroy();
-  else socket.end();
+function chunk(bytes) {
+  return Buffer.concat([Buffer.from(`${bytes.length.toString(16)}\r\n`), bytes, Buffer.from('\r\n')]);
 }
 
 /** The server writes `retry` in one piece with what is around it. */
-function quickened(chunk, retryMs) {
-  if (retryMs === null || !chunk.includes('retry: ')) return chunk;
-  return Buffer.from(chunk.toString('latin1').replace(/^retry: \d+$/m, `retry: ${retryMs}`), 'latin1');
+function quickened(bytes, retryMs) {
+  if (retryMs === null || !bytes.includes('retry: ')) return bytes;
+  return Buffer.from(bytes.toString('latin1').replace(/^retry: \d+$/m, `retry: ${retryMs}`), 'latin1');
 }
 
 function ownAnswer({ status, headers = {}, body = '' }) {

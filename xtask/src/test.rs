@@ -72,9 +72,10 @@ fn docs() -> Result<()> {
 /// The real binary in real browsers. It is built here again so that this step can be run alone.
 fn e2e() -> Result<()> {
     cargo(&["build", "--workspace", "--locked"])?;
-    for packages in ["e2e", "examples/bullmq"] {
+    for packages in ["js", "e2e", "examples/bullmq"] {
         program("npm", &["ci", "--prefix", packages, "--no-audit", "--no-fund"], STEP_LIMIT)?;
     }
+    program("npm", &["run", "build", "--prefix", "js"], STEP_LIMIT)?;
     program("npm", &["test", "--prefix", "e2e"], STEP_LIMIT)
 }
 

@@ -1,0 +1,96 @@
+// The places where a client runs: Node, and the pages of three browsers.
+//
+// Owns: the client's bundle, and how a command gets to a recorder. Does not know: what is recorded.
+// Flow: an engine and an origin → a page with the bundle, or a module of this process → `call`.
+
+import { createServer } from 'node:http';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { build } from 'vite';
+
+import { ENGINE_BROWSERS, openPage } from './browser.js';
+import { recorder } from './recorder.js';
+import { root } from './server.js';
+
+export const ENGINES = ['node', ...ENGINE_BROWSERS];
+
+const CLIENT = process.env.TIDINGS_CLIENT ?? join(root, 'js', 'packages', 'client', 'dist', 'index.js');
+const PAGE = '<!doctype html><title>client</title><script type="module" src="/suite.js"></script>';
+
+/** Recorders are asked again and again; a browser answers in some milliseconds. */
+const LOOK_EVERY_MS = 20;
+const SEEN_MS = 20_000;
+
+/** A place for clients of the server behind `proxy`: the proxy's own origin, or another one. */
+export async function openEngine(t, engine, proxy, { origin = null, kind = 'window' } = {}) {
+  if (engine === 'node') {
+    const here = recorder(await import(pathToFileURL(CLIENT)));
+    t.after(here.closeAll);
+    return place(here, proxy.url);
+  }
+  let page;
+  if (origin === null) {
+    proxy.serve('/suite', 'text/html', PAGE);
+    proxy.serve('/suite.js', 'text/javascript', await bundle());
+    page = await openPage(t, engine, `${proxy.url}/suite`, kind);
+  } else {
+    page = await openPage(t, engine, await site(t, origin), kind);
+  }
+  const commands = new Proxy({}, {
+    get: (_, command) => async (...args) => JSON.parse(await page.evaluate(inPage, command, JSON.stringify(args))),
+  });
+  return { ...place(commands, proxy.url), page };
+}
+
+/** As text, because a driver may send an object that is there twice only once. */
+async function inPage(command, args) {
+  return JSON.stringify((await globalThis.suite[command](...JSON.parse(args))) ?? null);
+}
+
+/** Commands to one recorder, and waiting for what it records. */
+function place(commands, url) {
+  const withUrl = ({ options, query = '', ...more }) => ({ options: { url: `${url}/events${query}`, ...options }, ...more });
+  return {
+    start: async (name, spec) => commands.start(name, withUrl(spec)),
+    each: async (specs, more) => commands.each(specs.map(withUrl), { limitMs: SEEN_MS, ...more }),
+    seen: async (name) => commands.seen(name),
+    reconnect: async (name) => commands.reconnect(name),
+    close: async (name) => commands.close(name),
+    /** The record, once `enough` is true of its counts. */
+    async until(name, what, enough, limitMs = SEEN_MS) {
+      const deadline = performance.now() + limitMs;
+      while (!enough(await commands.count(name))) {
+        if (performance.now() > deadline) {
+          throw new Error(`${what} did not happen in ${limitMs} ms; recorded is ${JSON.stringify(await commands.seen(name))}`);
+        }
+        await sleep(LOOK_EVERY_MS);
+      }
+      return commands.seen(name);
+    },
+  };
+}
+
+let bundled;
+
+/** The package as an application's bundler makes it, and the recorder. */
+function bundle() {
+  bundled ??= build({
+    configFile: false,
+    logLevel: 'error',
+    resolve: { alias: { '@tidings/client': CLIENT } },
+    build: { write: false, minify: false, lib: { entry: fileURLToPath(new URL('page.js', import.meta.url)), formats: ['es'] } },
+  }).then(([{ output }]) => output[0].code);
+  return bundled;
+}
+
+/** A site of its own with the page, and its URL. */
+async function site(t, origin) {
+  const script = await bundle();
+  const http = createServer(({ url }, answer) => (url === '/suite.js'
+    ? answer.writeHead(200, { 'content-type': 'text/javascript' }).end(script)
+    : answer.writeHead(200, { 'content-type': 'text/html' }).end(PAGE)));
+  await new Promise((resolve) => http.listen(0, new URL(origin).hostname, resolve));
+  t.after(() => new Promise((resolve) => http.close(resolve).closeAllConnections()));
+  return `${origin}:${http.address().port}/`;
+}
