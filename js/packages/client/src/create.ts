@@ -11,6 +11,7 @@ import type { AnyChannels } from './event.js';
 import type { FeedOptions } from './feed.js';
 import { createHub } from './hub.js';
 import { startedJob, watchJob, type Jobs } from './jobs.js';
+import { createSharedLater } from './later.js';
 import type { Context } from './link.js';
 import type { ClientOptions } from './options.js';
 import type { Status } from './status.js';
@@ -44,7 +45,7 @@ export function createClientIn<M = AnyChannels>(env: Env, options: ClientOptions
       return (api ??= createApi(options, env, auth));
     },
   };
-  const hub = createHub(context, (status) => {
+  const tell = (status: Status): void => {
     for (const callback of callbacks) {
       try {
         callback(status);
@@ -52,7 +53,9 @@ export function createClientIn<M = AnyChannels>(env: Env, options: ClientOptions
         report(new TidingsError('handler_failed', `a handler threw: ${String(cause)}`, { cause }));
       }
     }
-  });
+  };
+  const shared = options.share !== false && env.locks !== undefined && env.BroadcastChannel !== undefined;
+  const hub = shared ? createHub(context, tell, createSharedLater) : createHub(context, tell);
   const jobs: Jobs = {
     channel: (name, live) => hub.subscribe([name], { live }),
     stream: (path, channel) => hub.subscribe([channel], {}, path),

@@ -90,6 +90,8 @@ export function createFeed(context: Context, channels: readonly string[], option
   let failure: TidingsError | null = null;
   let loop: Loop | null = null;
   let unsettled: Incoming | null = null;
+  /** What was read from history and may still come on the stream, which is a request behind. */
+  const early = new Set<string>();
 
   const consumed = (): boolean => loop !== null || handlers.size + any.size + onReset.size + onEnd.size > 0;
 
@@ -219,11 +221,11 @@ export function createFeed(context: Context, channels: readonly string[], option
     if (finished.size === channels.length) push('end');
   }
 
-  function behind(after: string | null, until: string | null): void {
+  function behind(after: string | null, until: string | null, here: string | null = host.position()): void {
     mode = 'behind';
     queued = after;
     const own = (reading = new AbortController());
-    void read(after, until, own.signal).catch((cause: unknown) => {
+    void read(after, here, until, own.signal).catch((cause: unknown) => {
       if (own.signal.aborted) return;
       const error = cause as TidingsError;
       if (NO_HISTORY.includes(error.status ?? 0)) host.dedicate(feed);
@@ -232,7 +234,10 @@ export function createFeed(context: Context, channels: readonly string[], option
     });
   }
 
-  async function read(after: string | null, until: string | null, signal: AbortSignal): Promise<void> {
+  async function read(after: string | null, here: string | null, joinedAt: string | null, signal: AbortSignal): Promise<void> {
+    // Where the stream was joined may lie ahead of what has come of it. Up to here, it has; what is read between the two
+    // comes again on the stream, of those channels that it had before.
+    let until = here ?? joinedAt;
     for (;;) {
       if (queue.length > 0) await new Promise<void>((resolve) => room.push(resolve));
       if (signal.aborted) return;
@@ -244,14 +249,16 @@ export function createFeed(context: Context, channels: readonly string[], option
       for (const event of unknown ? [] : page.events) {
         const at = later.findIndex(({ id }) => id === event.id);
         if (at >= 0) later.splice(0, at + 1);
+        else if (until === joinedAt && joinedAt !== here && early.size < QUEUE_EVENTS_MAX && event.id !== null) early.add(event.id);
         queued = event.id;
         push({ event });
       }
-      after = page.next;
+      // Not `until`, which may lie before where this began.
+      queued = after = page.next;
       if (page.more && !unknown) continue;
-      queued = until ?? after;
-      if (dropped === null) return live();
-      [after, until, dropped] = [queued, dropped, null];
+      if (until === here && joinedAt !== null && joinedAt !== here && !unknown) until = joinedAt;
+      else if (dropped === null) return live();
+      else [until, dropped] = [dropped, null];
     }
   }
 
@@ -260,6 +267,7 @@ export function createFeed(context: Context, channels: readonly string[], option
     reading = null;
     later = [];
     dropped = null;
+    early.clear();
   }
 
   function resets({ reason, channels: meant, first }: LinkReset): Reset[] {
@@ -363,6 +371,10 @@ export function createFeed(context: Context, channels: readonly string[], option
     take(event) {
       if (mode === 'closed') return;
       follow();
+      if (early.size > 0) {
+        if (event.id !== null && early.delete(event.id)) return;
+        if (event.id !== null && mode === 'live') early.clear();
+      }
       if (mode === 'behind' || (mode === 'joining' && from !== 'now')) {
         // What is not stored goes to those who are in step.
         if (event.id === null) return;
@@ -380,7 +392,7 @@ export function createFeed(context: Context, channels: readonly string[], option
         push({ event });
         return new Promise((resolve) => room.push(resolve));
       } else if (event.id !== null) {
-        behind(queued, event.id);
+        behind(queued, event.id, event.id);
       }
       return;
     },

@@ -94,7 +94,7 @@ export function createHub(context: Context, onStatus: (status: Status) => void, 
       const all = new Set([...it.feeds].flatMap((other) => other.channels).concat(feed.channels));
       if (it.shared && all.size <= STREAM_CHANNELS_MAX) return it;
     }
-    return track(tracks.size === 0 ? share : (ctx, sink) => createLane(ctx, sink), true);
+    return track([...tracks].every((it) => !it.shared) ? share : (ctx, sink) => createLane(ctx, sink), true);
   }
 
   function join(feed: Feed, it: Track): void {

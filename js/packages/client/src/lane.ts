@@ -15,10 +15,17 @@ export interface LaneOptions {
   own?: { readonly path: string; readonly channel: string } | undefined;
 }
 
+export interface Lane extends Source {
+  /** The server's name of the open stream. */
+  readonly connection: string | null;
+  /** Somebody else has added channels to the stream; whether it is the one that is open. */
+  adopt(connection: string, channels: readonly string[]): boolean;
+}
+
 /** Refusals that are about a channel, not about the caller. */
 const OF_A_CHANNEL = ['forbidden', 'channel_name_invalid', 'channels_too_many'];
 
-export function createLane(context: Context, sink: SourceSink, { start, own }: LaneOptions = {}): Source {
+export function createLane(context: Context, sink: SourceSink, { start, own }: LaneOptions = {}): Lane {
   const { env, api, report } = context;
   let wanted: ReadonlySet<string> = new Set();
   /** The channels of the open stream, or of the next one. */
@@ -43,7 +50,7 @@ export function createLane(context: Context, sink: SourceSink, { start, own }: L
       if (joined.length > 0) sink.joined(joined, position);
       sync();
     },
-    event: (event) => (wanted.has(event.channel) ? sink.event(event) : undefined),
+    event: (event) => sink.event(event),
     moved: () => {},
     reset: (reset) => sink.reset(reset),
     done() {
@@ -189,6 +196,14 @@ export function createLane(context: Context, sink: SourceSink, { start, own }: L
   return {
     get position() {
       return link.position;
+    },
+    get connection() {
+      return link.connection;
+    },
+    adopt(connection, channels) {
+      if (link.connection !== connection) return false;
+      for (const channel of channels) streaming.add(channel);
+      return true;
     },
     has: (channel) => running && streaming.has(channel) && !news.has(channel),
     want(channels) {

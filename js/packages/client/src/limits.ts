@@ -34,3 +34,18 @@ export const TIMER_MAX_MS: number = 2 ** 31 - 1;
 
 /** How long a job that the server does not know may take to appear: its queue may not have reported it yet. */
 export const JOB_GRACE_MS: number = 10_000;
+
+/** How often the tab that leads says so. */
+export const SHARE_ALIVE_MS: number = 3_000;
+
+/** A tab that is looked at takes over when it has heard nothing for this long: two signs of life may be late. */
+export const SHARE_SILENCE_MS: number = 8_000;
+
+/** A tab that has said nothing for this long is gone. Timers of hidden tabs run once a minute. */
+export const SHARE_TAB_MS: number = 150_000;
+
+/** Users whose tabs share streams in one browser at the same time; further ones have a stream for each tab. */
+export const SHARE_GROUPS_MAX: number = 4;
+
+/** How long a leader may take to answer a tab that becomes visible. */
+export const SHARE_ANSWER_MS: number = 1_000;

@@ -203,9 +203,12 @@ describe('where a subscription begins', () => {
     const got = collect(subscription);
     await world.last().event('e-8', 'a', 8);
     await settled();
-    expect([added, asked]).toEqual([[['b']], ['a+b (e-3, e-9]']]);
+    expect([added, asked]).toEqual([[['b']], ['a+b (e-3, e-8]', 'a+b (e-8, e-9]']]);
     expect(got, 'what came on the stream meanwhile is not repeated').toEqual([4, 5, 6, 7, 8, 9]);
-    expect(subscription.cursor).toBe('e-8');
+    await world.last().event('e-9', 'a', 9);
+    await world.last().event('e-10', 'b', 10);
+    expect(got.slice(6), 'nor is what comes on it when it was read').toEqual([10]);
+    expect(subscription.cursor).toBe('e-10');
   });
 
   test('an older position on a stream that is open disturbs nobody', async () => {

@@ -25,6 +25,7 @@ export interface Stream {
   event(id: string | null, channel: string, data: unknown, event?: string): Promise<void>;
   end(): Promise<void>;
   fail(): Promise<void>;
+  /** It is over, whoever ended it. */
   readonly aborted: boolean;
 }
 
@@ -174,10 +175,12 @@ function createStream(request: Request, number: number): Stream {
       return stream.send(`${type}channel: ${channel}\ntime: 5\ndata: ${JSON.stringify(data)}\n${id === null ? '' : `id: ${id}\n`}\n`);
     },
     async end() {
+      aborted = true;
       controller?.close();
       await settled();
     },
     async fail() {
+      aborted = true;
       controller?.error(new TypeError('network error'));
       await settled();
     },

@@ -1,0 +1,447 @@
+// One stream for all tabs.
+//
+// Owns: which tab has the stream, what the others hear of it, and that each goes on from where it stood when that changes.
+// Does not know: subscriptions, or what events say.
+// Flow: the tab with the lock leads: its lane's events → BroadcastChannel → the sources of the others. A tab adds its channels
+// to the leader's stream with its own credentials, so that one of another user is refused by the server, not by us.
+
+import { TidingsError } from './error.js';
+import type { Incoming } from './incoming.js';
+import { createLane, type Lane } from './lane.js';
+import { LINGER_MS, SHARE_ALIVE_MS, SHARE_ANSWER_MS, SHARE_GROUPS_MAX, SHARE_SILENCE_MS, SHARE_TAB_MS, STREAM_CHANNELS_MAX } from './limits.js';
+import type { Context, LinkReset } from './link.js';
+import type { Source, SourceSink } from './source.js';
+import type { Status } from './status.js';
+
+interface EventText {
+  event: string;
+  channel: string;
+  from: string | null;
+  time: number;
+  id: string | null;
+  text: string;
+}
+
+/** What tabs tell each other. */
+type Message =
+  // From the tab that leads. `term` is new with every leader.
+  | { type: 'state'; term: string; connection: string | null; position: string | null; status: Status }
+  | { type: 'event'; term: string; event: EventText }
+  | { type: 'reset'; term: string; reset: LinkReset }
+  | { type: 'ended'; term: string; channels: readonly string[] }
+  | { type: 'refused'; term: string; channels: readonly string[] | null; code: string; message: string; status: number | undefined }
+  | { type: 'joined'; term: string; tab: string; channels: readonly string[]; position: string | null }
+  | { type: 'full'; term: string; tab: string }
+  | { type: 'left'; term: string; tab: string }
+  // From the others.
+  | { type: 'hi' }
+  | { type: 'want'; tab: string; term: string; channels: readonly string[]; added: { connection: string; channels: readonly string[]; position: string | null } | null }
+  | { type: 'reconnect' }
+  | { type: 'bye'; tab: string };
+
+type Role = 'none' | 'follower' | 'leader' | 'apart';
+
+export function createShared(context: Context, sink: SourceSink): Source {
+  const { env, api, options } = context;
+  const locks = env.locks!;
+  const tab = name(env.random);
+
+  let wanted: ReadonlySet<string> = new Set();
+  let role: Role = 'none';
+  let group = 0;
+  let channel: BroadcastChannel | null = null;
+  let waiting: AbortController | null = null;
+  let linger: unknown;
+  let closed = false;
+
+  // As leader.
+  let lane: Lane | null = null;
+  let resign: (() => void) | null = null;
+  const others = new Map<string, { channels: readonly string[]; heardAt: number }>();
+  let aliveTimer: unknown;
+
+  // As follower, and the leader's own name for its time.
+  let term = '';
+  let position: string | null = null;
+  let connection: string | null = null;
+  let joined = new Set<string>();
+  let adding = false;
+  let mismatches = 0;
+  let saidAt = 0;
+  /** Leaders of before: one that was frozen may speak once more before it learns that it leads no longer. */
+  const past: string[] = [];
+  let heardAt = 0;
+  let silenceTimer: unknown;
+  let unlisten: (() => void) | null = null;
+
+  const lock = (): string => `tidings:${options.shareKey ?? api.stream.href}${group === 0 ? '' : `~${group}`}`;
+  const post = (message: Message): void => channel?.postMessage(message);
+
+  function enter(): void {
+    role = 'follower';
+    heardAt = env.now();
+    channel = new env.BroadcastChannel!(lock());
+    channel.onmessage = ({ data }: MessageEvent<Message>) => hear(data);
+    post({ type: 'hi' });
+    unlisten ??= env.page.listen((signal) => {
+      if (signal !== 'visible' || role !== 'follower') return;
+      // A hidden leader answers, though its timers hardly run; a frozen one does not.
+      post({ type: 'hi' });
+      heardAt = Math.max(heardAt, env.now() - SHARE_SILENCE_MS + SHARE_ANSWER_MS);
+      listenForLife();
+    });
+    listenForLife();
+    tellStatus({ state: 'connecting', attempt: 0 });
+    request(false);
+  }
+
+  function leave(): void {
+    post({ type: 'bye', tab });
+    stopLeading();
+    waiting?.abort();
+    waiting = null;
+    channel?.close();
+    channel = null;
+    unlisten?.();
+    unlisten = null;
+    env.clearTimeout(silenceTimer);
+    forget('');
+    role = 'none';
+  }
+
+  // Who leads.
+
+  function request(steal: boolean): void {
+    waiting?.abort();
+    const own = (waiting = new AbortController());
+    const hold = (): Promise<void> => {
+      if (own.signal.aborted || closed) return Promise.resolve();
+      waiting = null;
+      return new Promise<void>((resolve) => {
+        resign = resolve;
+        lead();
+      });
+    };
+    locks.request(lock(), steal ? { steal } : { signal: own.signal }, hold).catch(() => {
+      // Stolen by a tab that heard nothing of this one; or it was not waited for any more.
+      if (role === 'leader' && !own.signal.aborted) follow();
+    });
+  }
+
+  function lead(): void {
+    env.clearTimeout(silenceTimer);
+    sink.moved();
+    forget(name(env.random));
+    role = 'leader';
+    others.clear();
+    lane = createLane(context, {
+      joined(channels, at) {
+        sink.joined(channels, at);
+        tellState();
+      },
+      event(event) {
+        // Also when nobody has asked yet: a tab whose channels were just added hears of them before it can say so.
+        post({ type: 'event', term, event: textOf(event) });
+        return sink.event(event);
+      },
+      reset(reset) {
+        post({ type: 'reset', term, reset });
+        sink.reset(reset);
+      },
+      moved: () => {},
+      ended(channels) {
+        post({ type: 'ended', term, channels });
+        for (const other of others.values()) other.channels = other.channels.filter((name) => !channels.includes(name));
+        sink.ended(channels);
+      },
+      refused(channels, error) {
+        post({ type: 'refused', term, channels, code: error.code, message: error.message, status: error.status });
+        sink.refused(channels, error);
+      },
+      status(status) {
+        sink.status(status);
+        tellState();
+      },
+    });
+    lane.want(union());
+    alive();
+  }
+
+  function stopLeading(): void {
+    env.clearTimeout(aliveTimer);
+    lane?.close();
+    lane = null;
+    others.clear();
+    resign?.();
+    resign = null;
+  }
+
+  /** Another tab leads now. */
+  function follow(): void {
+    // Before the lane is gone: where it stood is where this tab goes on.
+    sink.moved();
+    stopLeading();
+    forget('');
+    role = 'follower';
+    heardAt = env.now();
+    request(false);
+    post({ type: 'hi' });
+    listenForLife();
+  }
+
+  function alive(): void {
+    tellState();
+    const now = env.now();
+    for (const [other, { heardAt: at }] of others) if (now - at > SHARE_TAB_MS) others.delete(other);
+    spread();
+    if (role === 'leader') aliveTimer = env.setTimeout(alive, SHARE_ALIVE_MS);
+  }
+
+  function tellState(): void {
+    if (lane !== null) post({ type: 'state', term, connection: lane.connection, position: lane.position, status: statusNow });
+  }
+
+  function union(): Set<string> {
+    return new Set([...wanted, ...[...others.values()].flatMap(({ channels }) => channels)]);
+  }
+
+  /** What the lane has to carry now; a tab that leads for nobody makes room. */
+  function spread(): void {
+    if (lane === null) return;
+    const all = union();
+    lane.want(all);
+  }
+
+  // As follower: one that hears nothing while it is looked at takes over.
+
+  function listenForLife(): void {
+    env.clearTimeout(silenceTimer);
+    if (role !== 'follower') return;
+    if (!env.page.hidden() && env.now() - heardAt >= SHARE_SILENCE_MS) {
+      heardAt = env.now();
+      return request(true);
+    }
+    silenceTimer = env.setTimeout(listenForLife, Math.max(SHARE_SILENCE_MS - (env.now() - heardAt), 1_000));
+  }
+
+  function forget(next: string): void {
+    if (term !== '') past.push(term);
+    past.splice(0, past.length - 16);
+    term = next;
+    mismatches = 0;
+    position = null;
+    connection = null;
+    joined = new Set();
+  }
+
+  function hear(message: Message): void {
+    if (closed) return;
+    switch (message.type) {
+      case 'hi':
+        return tellState();
+      case 'want':
+        return void (role === 'leader' && message.term === term && heed(message));
+      case 'bye':
+        if (others.delete(message.tab)) spread();
+        return;
+      case 'reconnect':
+        return lane?.reconnect();
+    }
+    if (role !== 'follower' || past.includes(message.term)) return;
+    heardAt = env.now();
+    if (message.term !== term) {
+      // What a leader says before it has said where it stands is of no use.
+      if (message.type !== 'state') return;
+      sink.moved();
+      forget(message.term);
+    }
+    switch (message.type) {
+      case 'state':
+        position = message.position;
+        if (connection !== message.connection) mismatches = 0;
+        connection = message.connection;
+        if (message.status.state === 'paused' && message.status.reason === 'hidden' && !env.page.hidden()) return request(true);
+        theirs = message.status;
+        if (connection === null || joined.size === wanted.size) tellStatus(theirs);
+        if (env.now() - saidAt > SHARE_TAB_MS / 5 && joined.size > 0) want(null);
+        return void add();
+      case 'event': {
+        const { text, ...event } = message.event;
+        void sink.event({ ...event, text: () => text, json: () => JSON.parse(text) as unknown });
+        position = event.id ?? position;
+        return;
+      }
+      case 'reset':
+        return sink.reset(message.reset);
+      case 'ended':
+        for (const name of message.channels) joined.delete(name);
+        return sink.ended(message.channels);
+      case 'refused':
+        return sink.refused(message.channels, new TidingsError(message.code, message.message, { status: message.status }));
+      case 'joined':
+        if (message.tab !== tab) return;
+        for (const name of message.channels) joined.add(name);
+        sink.joined(message.channels, message.position);
+        return tellStatus(theirs);
+      case 'full':
+        return void (message.tab === tab && apart());
+      case 'left':
+        // It was taken for gone, so there may be a hole: on from where it stood.
+        if (message.tab !== tab) return;
+        sink.moved();
+        joined = new Set();
+        return void add();
+    }
+  }
+
+  function want(added: Extract<Message, { type: 'want' }>['added']): void {
+    saidAt = env.now();
+    post({ type: 'want', tab, term, channels: [...wanted], added });
+  }
+
+  /** A follower's channels are part of the stream, or become it. */
+  function heed({ tab: other, channels, added }: Extract<Message, { type: 'want' }>): void {
+    const before = others.get(other);
+    if (before === undefined && added === null) return post({ type: 'left', term, tab: other });
+    others.set(other, { channels, heardAt: env.now() });
+    if (union().size > STREAM_CHANNELS_MAX) {
+      if (before === undefined) others.delete(other);
+      else others.set(other, before);
+      return post({ type: 'full', term, tab: other });
+    }
+    // What was added to a stream that is gone has to be added to the next one.
+    if (added !== null && lane?.adopt(added.connection, added.channels) === true) {
+      post({ type: 'joined', term, tab: other, channels: added.channels, position: added.position });
+    } else tellState();
+    spread();
+  }
+
+  async function add(): Promise<void> {
+    const missing = [...wanted].filter((name) => !joined.has(name));
+    if (adding || connection === null || missing.length === 0) return;
+    adding = true;
+    const [stream, time] = [connection, term];
+    let refused: TidingsError | null = null;
+    let at: string | null = null;
+    try {
+      const answer = (await api.call('POST', `connections/${stream}/channels`, { body: { channels: missing } })) as { position?: string };
+      at = answer?.position ?? null;
+    } catch (error) {
+      refused = error as TidingsError;
+    }
+    adding = false;
+    if (closed || role !== 'follower') return;
+    if (stream !== connection || time !== term) return void add();
+    if (refused === null) {
+      mismatches = 0;
+      // Not joined before the leader says so: it is the one that would add them again after a reconnect.
+      return want({ connection: stream, channels: missing, position: at });
+    }
+    if (refused.code === 'connection_not_found') {
+      // The stream of another user; or one that has just ended, which the leader is about to say.
+      mismatches += 1;
+      post({ type: 'hi' });
+      if (mismatches < 3) return void env.setTimeout(() => void add(), LINGER_MS);
+      return next();
+    }
+    if (refused.status === 403 || refused.status === 400) {
+      for (const name of missing) await alone(name, stream, missing.length, refused);
+      return;
+    }
+    if (refused.status === 404 || refused.status === 405 || refused.status === 501 || refused.status === 401) return apart();
+    env.setTimeout(() => void add(), 1_000 + env.random() * 1_000);
+  }
+
+  /** One channel that is refused takes no other with it. */
+  async function alone(name: string, stream: string, of: number, because: TidingsError): Promise<void> {
+    let error: TidingsError | null = of === 1 ? because : null;
+    let at: string | null = null;
+    if (error === null) {
+      try {
+        at = ((await api.call('POST', `connections/${stream}/channels`, { body: { channels: [name] } })) as { position?: string }).position ?? null;
+      } catch (cause) {
+        error = cause as TidingsError;
+      }
+    }
+    if (closed || role !== 'follower' || stream !== connection) return;
+    if (error === null) return want({ connection: stream, channels: [name], position: at });
+    wanted = new Set([...wanted].filter((other) => other !== name));
+    sink.refused([name], error);
+  }
+
+  /** The tabs of another user share that stream; perhaps there are more of this one's. */
+  function next(): void {
+    mismatches = 0;
+    if ((group += 1) >= SHARE_GROUPS_MAX) return apart();
+    sink.moved();
+    leave();
+    enter();
+  }
+
+  /** A stream of this tab's own. */
+  function apart(): void {
+    sink.moved();
+    leave();
+    role = 'apart';
+    lane = createLane(context, sink);
+    lane.want(wanted);
+  }
+
+  let statusNow: Status = { state: 'idle' };
+  /** The leader's. */
+  let theirs: Status = statusNow;
+  function tellStatus(status: Status): void {
+    const next: Status = status.state === 'open' ? { ...status, via: 'peer-tab' } : status;
+    if (JSON.stringify(next) !== JSON.stringify(statusNow)) sink.status(next);
+  }
+  const { status: passStatus } = sink;
+  sink = {
+    ...sink,
+    status(status) {
+      statusNow = status;
+      passStatus(status);
+    },
+  };
+
+  return {
+    get position() {
+      return lane === null ? position : lane.position;
+    },
+    has: (name) => (lane === null ? joined.has(name) : lane.has(name)),
+    want(channels) {
+      wanted = channels;
+      env.clearTimeout(linger);
+      if (channels.size === 0) {
+        if (role === 'none') return;
+        linger = env.setTimeout(() => {
+          // A tab that wants nothing leaves the lead to one that does.
+          leave();
+          sink.status({ state: 'idle' });
+        }, LINGER_MS);
+        return;
+      }
+      if (role === 'none') return enter();
+      if (lane !== null) return spread();
+      for (const name of joined) if (!channels.has(name)) joined.delete(name);
+      if (joined.size > 0) want(null);
+      queueMicrotask(() => void add());
+    },
+    reconnect() {
+      if (lane !== null) lane.reconnect();
+      else if (role === 'follower') post({ type: 'reconnect' });
+    },
+    close() {
+      closed = true;
+      env.clearTimeout(linger);
+      leave();
+    },
+  };
+}
+
+function textOf({ event, channel, from, time, id, text }: Incoming): EventText {
+  return { event, channel, from, time, id, text: text() };
+}
+
+function name(random: () => number): string {
+  return Array.from({ length: 2 }, () => random().toString(36).slice(2)).join('');
+}

@@ -1,0 +1,210 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { createLog, type FakeLog } from './support/log.js';
+import { createBrowser, type Browser, type Tab } from './support/tabs.js';
+import { createWorld, settled, type World } from './support/world.js';
+
+let world: World;
+let log: FakeLog;
+let browser: Browser;
+beforeEach(() => {
+  world = createWorld();
+  log = createLog(world);
+  browser = createBrowser(world);
+});
+afterEach(async () => {
+  for (const { client } of browser.tabs) client.close();
+  await settled();
+  vi.useRealTimers();
+});
+
+/** Tabs with one subscription each, and what they got. */
+async function tabs(count: number, channels: (n: number) => string | string[] = () => 'a', options = {}): Promise<{ tab: Tab; got: unknown[]; resets: unknown[] }[]> {
+  const all = [];
+  for (let n = 0; n < count; n += 1) {
+    const tab = browser.open(options);
+    const got: unknown[] = [];
+    const resets: unknown[] = [];
+    tab.client.subscribe(channels(n)).onAny(({ data }) => got.push(data)).onReset((reset) => resets.push(reset));
+    all.push({ tab, got, resets });
+    await calm();
+  }
+  return all;
+}
+
+/** The code of sharing is fetched, and everybody has said what there is to say. */
+async function calm(): Promise<void> {
+  await vi.dynamicImportSettled();
+  for (let n = 0; n < 6; n += 1) await settled();
+}
+
+async function publish(from: number, to: number, channel = 'a'): Promise<void> {
+  for (let n = from; n <= to; n += 1) await log.publish(channel, n);
+  await calm();
+}
+
+const numbers = (to: number): number[] => Array.from({ length: to }, (_, n) => n + 1);
+const leader = (all: { tab: Tab }[]): number => all.findIndex(({ tab }) => tab.leads);
+
+describe('eight tabs', () => {
+  test('have one stream, and each gets everything', async () => {
+    const all = await tabs(8);
+    await publish(1, 5);
+    expect(log.open()).toHaveLength(1);
+    for (const { got } of all) expect(got).toEqual(numbers(5));
+    expect(all.map(({ tab }) => (tab.client.status.state === 'open' ? tab.client.status.via : tab.client.status.state))).toEqual([
+      'fetch', ...Array.from({ length: 7 }, () => 'peer-tab'),
+    ]);
+  });
+
+  test('channels of their own come to the same stream without a reconnect, each to those who want them', async () => {
+    const all = await tabs(8, (n) => ['a', `own${n}`]);
+    await publish(1, 2);
+    await log.publish('own3', 'three');
+    await log.publish('own0', 'zero');
+    await calm();
+    expect(world.streams).toHaveLength(1);
+    expect(all.map(({ got }) => got.slice(2))).toEqual([['zero'], [], [], ['three'], [], [], [], []]);
+    await log.open()[0]!.end();
+    await world.pass(4_000);
+    await log.publish('own3', 'again');
+    await calm();
+    expect(all[3]?.got.at(-1), 'also after the stream was cut').toBe('again');
+    expect(log.open()).toHaveLength(1);
+  });
+});
+
+describe('the tab that leads', () => {
+  test('is killed: the others go on, nothing is lost or repeated', async () => {
+    const all = await tabs(4, (n) => (n % 2 === 0 ? 'a' : ['a', 'b']));
+    await publish(1, 5);
+    await all[0]!.tab.kill();
+    await publish(6, 8);
+    await world.pass(1_000);
+    await calm();
+    await publish(9, 10);
+    expect(log.open()).toHaveLength(1);
+    for (const { got, resets } of all.slice(1)) expect([got, resets]).toEqual([numbers(10), []]);
+  });
+
+  test('one after the other, while events are published', async () => {
+    const all = await tabs(6);
+    let n = 0;
+    for (let round = 0; round < 5; round += 1) {
+      const publishing = publish(n + 1, n + 10);
+      n += 10;
+      await settled();
+      const [first] = all.splice(leader(all), 1);
+      await first!.tab.kill();
+      await publishing;
+      await calm();
+    }
+    await world.pass(5_000);
+    await calm();
+    await publish(n + 1, n + 1);
+    expect(all).toHaveLength(1);
+    expect(all[0]?.got).toEqual(numbers(n + 1));
+  });
+
+  test('is closed in good order', async () => {
+    const all = await tabs(3);
+    await publish(1, 2);
+    all[0]!.tab.client.close();
+    await calm();
+    await publish(3, 4);
+    for (const { got } of all.slice(1)) expect(got).toEqual(numbers(4));
+    expect(log.open()).toHaveLength(1);
+  });
+
+  test('is frozen: a tab that is looked at takes over within 10 s, and the old one follows when it wakes', async () => {
+    const all = await tabs(3);
+    all[2]!.tab.show(true);
+    await publish(1, 3);
+    all[0]!.tab.freeze();
+    await world.pass(10_000);
+    await calm();
+    expect([all[1]!.tab.leads, all[2]!.tab.leads]).toEqual([true, false]);
+    await publish(4, 6);
+    expect([all[1]!.got, all[2]!.got]).toEqual([numbers(6), numbers(6)]);
+    await all[0]!.tab.thaw();
+    await calm();
+    await publish(7, 8);
+    await world.pass(5_000);
+    await calm();
+    for (const { got } of all) expect(got).toEqual(numbers(8));
+    expect(log.open()).toHaveLength(1);
+    expect(leader(all)).toBe(1);
+  });
+
+  test('was hidden for so long that its stream is closed: one that is looked at takes over at once', async () => {
+    const all = await tabs(2);
+    all[0]!.tab.show(true);
+    await world.pass(301_000);
+    await calm();
+    expect(all[1]!.tab.leads).toBe(true);
+    await publish(1, 2);
+    for (const { got } of all) expect(got).toEqual(numbers(2));
+  });
+
+  test('loses its stream: all are told, and go on', async () => {
+    const all = await tabs(3);
+    await publish(1, 2);
+    await log.open()[0]!.fail();
+    await calm();
+    expect(all.map(({ tab }) => tab.client.status.state)).toEqual(['waiting', 'waiting', 'waiting']);
+    await publish(3, 4);
+    await world.pass(4_000);
+    await calm();
+    for (const { got } of all) expect(got).toEqual(numbers(4));
+  });
+});
+
+describe('tabs of different users', () => {
+  test('do not share a stream, and those of the same user do', async () => {
+    log.subject = ({ headers }) => headers.get('authorization') ?? '';
+    const user = (name: string) => ({ auth: { token: () => name } });
+    const anna = await tabs(2, () => 'a', user('anna'));
+    const bert = await tabs(3, () => 'a', user('bert'));
+    await world.pass(5_000);
+    await calm();
+    expect(log.open().map(({ request }) => request.headers.get('authorization'))).toEqual(['Bearer anna', 'Bearer bert']);
+    await publish(1, 3);
+    for (const { got } of [...anna, ...bert]) expect(got).toEqual(numbers(3));
+    await bert[0]!.tab.kill();
+    await world.pass(1_000);
+    await publish(4, 4);
+    for (const { got } of [...anna, ...bert.slice(1)]) expect(got).toEqual(numbers(4));
+  });
+
+  test('with a key of their own never hear of each other', async () => {
+    const first = await tabs(1, () => 'a', { shareKey: 'anna' });
+    const second = await tabs(1, () => 'a', { shareKey: 'bert' });
+    expect(log.open()).toHaveLength(2);
+    await publish(1, 1);
+    expect([first[0]!.got, second[0]!.got]).toEqual([[1], [1]]);
+  });
+});
+
+test('an older position in a tab that follows is read up to where it joined', async () => {
+  await publish(1, 20);
+  const [first] = await tabs(1);
+  const late = browser.open();
+  const got: unknown[] = [];
+  const all: unknown[] = [];
+  late.client.subscribe('a', { from: { id: 'e-5' } }).onAny(({ data }) => got.push(data));
+  await calm();
+  await publish(21, 22);
+  late.client.subscribe('a', { from: 'start' }).onAny(({ data }) => all.push(data));
+  await calm();
+  await publish(23, 23);
+  expect(first!.got).toEqual([21, 22, 23]);
+  expect(got).toEqual(numbers(23).slice(5));
+  expect(all).toEqual(numbers(23));
+  expect(log.open()).toHaveLength(1);
+});
+
+test('without locks or channels, or told so, each tab has a stream of its own', async () => {
+  const all = await tabs(2, () => 'a', { share: false });
+  await publish(1, 1);
+  expect(log.open()).toHaveLength(2);
+  for (const { got } of all) expect(got).toEqual([1]);
+});
