@@ -26,6 +26,7 @@ export function eventSourceTransport(Source: typeof EventSource): Transport {
         resolve(outcome);
       };
       const aborted = (): void => end({ kind: 'aborted' });
+      if (signal.aborted) return aborted();
       signal.addEventListener('abort', aborted);
 
       const drain = async (): Promise<void> => {

@@ -9,13 +9,12 @@ import type { Auth } from './auth.js';
 import { createBackoff } from './backoff.js';
 import { TidingsError } from './error.js';
 import type { Env } from './env.js';
-import { eventSourceTransport } from './eventsource.js';
 import { incoming, type Incoming } from './incoming.js';
 import { EVENT_CHARS_MAX, KEEPALIVE_DEFAULT_MS, TIMER_MAX_MS, WAKE_SPREAD_MS } from './limits.js';
 import type { ClientOptions } from './options.js';
 import type { Block } from './parse.js';
 import type { CloseReason, Status } from './status.js';
-import { fetchTransport, type Outcome } from './transport.js';
+import { fetchTransport, type Outcome, type Transport } from './transport.js';
 
 /** What all parts of a client have in common. */
 export interface Context {
@@ -64,9 +63,9 @@ export interface Link {
 export function createLink({ env, options, api, auth, report }: Context, url: () => URL, sink: LinkSink, own?: string): Link {
   const { now, random } = env;
   const native = options.transport === 'eventsource' || (options.transport !== 'fetch' && !streamsBodies());
-  const transport =
-    native && env.EventSource !== undefined ? eventSourceTransport(env.EventSource) : fetchTransport(options.fetch ?? env.fetch, now);
-  const via = native && env.EventSource !== undefined ? 'eventsource' : 'fetch';
+  const Native = native ? env.EventSource : undefined;
+  const transport = Native === undefined ? fetchTransport(options.fetch ?? env.fetch, now) : nativeTransport(Native);
+  const via = Native === undefined ? 'fetch' : 'eventsource';
   const backoff = createBackoff(options.retry, random);
   const pauseAfter = typeof options.hidden === 'object' ? options.hidden.pauseAfter : options.hidden === 'keep' ? null : 300_000;
 
@@ -424,6 +423,18 @@ export function createLink({ env, options, api, auth, report }: Context, url: ()
     },
   };
   return link;
+}
+
+/** Hardly any browser needs it, so its code is fetched by those that do. */
+function nativeTransport(Native: typeof EventSource): Transport {
+  return async (attempt, sink) => {
+    try {
+      const { eventSourceTransport } = await import('./eventsource.js');
+      return await eventSourceTransport(Native)(attempt, sink);
+    } catch (cause) {
+      return { kind: 'failed', reason: { code: 'network', message: String(cause) } };
+    }
+  };
 }
 
 /** Whether the bodies of answers can be read as they come. */
