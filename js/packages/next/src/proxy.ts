@@ -203,9 +203,12 @@ function headersFrom(response: Response): Headers {
     const value = response.headers.get(name);
     if (value !== null) headers.set(name, value);
   }
-  // A client may keep a file and ask whether it is still that.
+  // A client may keep a file and ask whether it is still that. Its length and its ranges are those of the bytes as they are,
+  // so the framework must not compress it.
   const caching = response.headers.get('cache-control');
-  if (response.headers.has('content-disposition') && caching !== null) headers.set('cache-control', caching);
+  if (response.headers.has('content-disposition') && caching !== null) {
+    headers.set('cache-control', `${caching}, no-transform`);
+  }
   return headers;
 }
 
