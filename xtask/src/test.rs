@@ -26,6 +26,7 @@ const STEPS: &[Step] = &[
     ("tests", || cargo(&["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"])),
     ("doctests", || cargo(&["test", "--workspace", "--doc", "--no-fail-fast"])),
     ("docs", docs),
+    ("js", js),
     ("e2e", e2e),
     ("torture", torture),
 ];
@@ -67,6 +68,19 @@ fn docs() -> Result<()> {
     let mut docs = Command::new("cargo");
     docs.args(["doc", "--workspace", "--no-deps", "--lib"]).env("RUSTDOCFLAGS", "-D warnings");
     command(docs, STEP_LIMIT)
+}
+
+/// The npm packages: types, tests against the real binary, on Node, Bun and Deno, and what would be published.
+fn js() -> Result<()> {
+    cargo(&["build", "--workspace", "--locked"])?;
+    for packages in ["js", "js/runtimes"] {
+        program("npm", &["ci", "--prefix", packages, "--no-audit", "--no-fund"], STEP_LIMIT)?;
+    }
+    program("node", &["js/scripts/codes.js", "--check"], STEP_LIMIT)?;
+    for script in ["typecheck", "publint", "attw", "knip", "test"] {
+        program("npm", &["run", script, "--prefix", "js"], STEP_LIMIT)?;
+    }
+    Ok(())
 }
 
 /// The real binary in real browsers. It is built here again so that this step can be run alone.

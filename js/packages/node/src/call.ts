@@ -39,7 +39,7 @@ export interface Answer {
 }
 
 /** A failed call: its error, and whether an earlier attempt may have taken effect. */
-export interface Failure {
+interface Failure {
   error: TidingsError;
   isRepeat: boolean;
 }

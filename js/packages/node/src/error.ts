@@ -85,7 +85,7 @@ export function answerInvalid(status: number, body: string): TidingsError {
   return new TidingsError('answer_invalid', `answer not understood: ${status} ${shown(body)}`, { status });
 }
 
-export function shown(body: string): string {
+function shown(body: string): string {
   return body.slice(0, SHOWN_CHARS_MAX);
 }
 

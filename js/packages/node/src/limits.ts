@@ -85,8 +85,8 @@ export const ENTRIES_CHARS_MAX: number = 300_000;
 export const REPORTS_WAITING_MAX: number = 10_000;
 
 /** Attempts at an upload that can be read again. One that is refused before its last byte was sent looks like a lost
- * connection, so there are few. */
-export const UPLOADS_MAX: number = 3;
+ * connection, so there are few; together they outlast a restart of the server. */
+export const UPLOADS_MAX: number = 8;
 
 /** When nothing of an upload was taken for this long, the server or the way to it is gone. It has to write the last
  * piece durably too. */

@@ -131,7 +131,7 @@ export async function settled(): Promise<void> {
   for (let n = 0; n < 5; n += 1) await new Promise((resolve) => setImmediate(resolve));
 }
 
-export function named(status: Status): string {
+function named(status: Status): string {
   return 'reason' in status ? `${status.state}:${typeof status.reason === 'string' ? status.reason : status.reason.code}` : status.state;
 }
 

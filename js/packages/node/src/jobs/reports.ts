@@ -28,7 +28,7 @@ export interface ReportsOptions {
   onError?: ((error: TidingsError) => void) | undefined;
 }
 
-export type ReportVerb = 'complete' | 'fail';
+type ReportVerb = 'complete' | 'fail';
 
 export interface Reports {
   attempt: number | undefined;
