@@ -19,6 +19,12 @@ pub const EPOCH_BYTES_MAX: usize = 12;
 pub const DATA_BYTES_MAX: usize = 256 * 1024;
 /// What a reader of streams allows an event to be: the envelope may spell each byte of text as `\u00XX`.
 pub const EVENT_PARSE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// The head of a request: what proxies allow by default.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// The target of a request: a hundred channels of ordinary names fit.
+pub const TARGET_BYTES_MAX: usize = 8 * 1024;
+/// Header fields of a request; browsers send some 20.
+pub const HEAD_FIELDS_MAX: usize = 64;
 /// The body of an ordinary request.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// The body of an NDJSON batch.
@@ -160,6 +166,7 @@ const _: () = assert!("job:".len() + JOB_ID_BYTES_MAX <= CHANNEL_BYTES_MAX);
 const _: () = assert!("tidings:schedule:".len() + JOB_NAME_BYTES_MAX <= CHANNEL_BYTES_MAX);
 // A report's entries go to the job's channel and to those that listen along, behind held progress, in one append.
 const _: () = assert!((JOB_ENTRIES_MAX + 2) * (JOB_PUBLISH_TO_MAX + 1) <= BATCH_EVENTS_MAX);
+const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX);
 const _: () = assert!(SLICE_BYTES_MAX <= SLICES_BYTES_MAX);
 // `<epoch>-<seq>~s`: a u64 has at most 20 digits.
 const _: () = assert!(EPOCH_BYTES_MAX + 1 + 20 + 2 <= EVENT_ID_BYTES_MAX);
