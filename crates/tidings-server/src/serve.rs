@@ -17,7 +17,7 @@ use crate::{limits, listen, settings};
 pub(crate) fn run(flags: &ServeFlags) -> Result<()> {
     logs(&flags.log_filter, flags.log_format)?;
     // Flags first: a refusal should not leave a data folder behind.
-    settings::settings(flags, usize::MAX)?;
+    settings::settings(flags, limits::Allowed::ALL)?;
     let settings = settings::settings(flags, limits::raise_open_files())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -10,9 +10,10 @@ use tidings::Settings;
 use tidings::log::Retention;
 
 use crate::cli::ServeFlags;
+use crate::limits::Allowed;
 
 /// Checks flags and makes settings of them.
-pub(crate) fn settings(flags: &ServeFlags, streams_allowed: usize) -> Result<Settings> {
+pub(crate) fn settings(flags: &ServeFlags, allowed: Allowed) -> Result<Settings> {
     if !flags.dev {
         bail!(
             "this version has no authentication yet: run it with --dev, on a loopback address, behind your own server"
@@ -35,8 +36,8 @@ pub(crate) fn settings(flags: &ServeFlags, streams_allowed: usize) -> Result<Set
         .channel_bytes_max(mib(flags.log.retain_channel_mib))
         .log_bytes_max(mib(flags.log.retain_log_mib));
     let streams_max = match flags.streams_max {
-        0 => streams_allowed,
-        wanted => wanted.min(streams_allowed),
+        0 => allowed.streams,
+        wanted => wanted.min(allowed.streams),
     };
     let mut settings = Settings::on_disk(&flags.data)
         .dev(true)
@@ -55,7 +56,7 @@ pub(crate) fn settings(flags: &ServeFlags, streams_allowed: usize) -> Result<Set
     if flags.shards > 0 {
         settings = settings.shards(flags.shards);
     }
-    Ok(flags.door.apply(settings))
+    Ok(flags.door.apply(settings, allowed.connections))
 }
 
 fn mib(count: u64) -> u64 {

@@ -59,6 +59,7 @@ pub(crate) struct Inner {
     pub(crate) registry: Arc<Registry>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) pace: Pace,
+    #[allow(dead_code, reason = "the guard of credentials asks it; it is on its way")]
     pub(crate) failures: AuthFailures,
     pub(crate) jobs: crate::jobs::State,
     draining: AtomicBool,

@@ -39,7 +39,7 @@ pub mod jobs;
 mod http;
 
 pub use http::arrival::Role;
-pub use http::serve::serve;
+pub use http::serve::{serve, serve_all};
 pub use hub::Hub;
 pub use publish::{Publication, PublishError, Published};
 pub use settings::Settings;

@@ -57,8 +57,18 @@ pub struct Settings {
     pub keepalive: Duration,
     /// A reader that takes no byte for this long is closed; it resumes by its id. Default 5 min.
     pub stall: Duration,
-    /// How long a request's head may take, and how long a connection may wait for its next request. Default 30 s.
+    /// How long a request's head may take, the first one from when the connection is made. Default 10 s.
     pub head_timeout: Duration,
+    /// How long a connection may wait for its next request. Default 60 s.
+    pub idle_timeout: Duration,
+    /// How long the peer may take nothing of an answer that is no stream. Default 30 s.
+    pub write_timeout: Duration,
+    /// Connections that are no streams; beyond, the one that is idle for longest is closed. Default 10,000.
+    pub connections_max: usize,
+    /// Such connections of one address, unless it is a proxy's or on loopback; more are closed. Default 256.
+    pub connections_per_address: u32,
+    /// New connections per second; more have to wait. Default 5,000.
+    pub connections_per_second: u32,
     /// Frames kept in memory for readers that are slightly behind. Default 16 MiB.
     pub tail_bytes: usize,
     /// How long a graceful stop takes. Default 10 s.
@@ -96,7 +106,12 @@ impl Default for Settings {
             auth_failures_per_minute: 10,
             keepalive: Duration::from_secs(15),
             stall: Duration::from_secs(300),
-            head_timeout: Duration::from_secs(30),
+            head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(30),
+            connections_max: 10_000,
+            connections_per_address: 256,
+            connections_per_second: 5_000,
             tail_bytes: 16 << 20,
             drain: Duration::from_secs(10),
             public_url: String::new(),
@@ -166,6 +181,16 @@ impl Settings {
         stall: Duration = stall;
         /// How long a request's head may take.
         head_timeout: Duration = head_timeout;
+        /// How long a connection may wait for its next request.
+        idle_timeout: Duration = idle_timeout;
+        /// How long the peer may take nothing of an answer.
+        write_timeout: Duration = write_timeout;
+        /// Connections that are no streams.
+        connections_max: usize = connections_max.max(1);
+        /// Connections of one address.
+        connections_per_address: u32 = connections_per_address;
+        /// New connections per second.
+        connections_per_second: u32 = connections_per_second.max(1);
         /// Frames kept in memory.
         tail_bytes: usize = tail_bytes;
         /// How long a graceful stop takes.

@@ -60,7 +60,7 @@ pub(crate) fn run(flags: &DemoFlags) -> Result<()> {
     let rows = bundled::write(&folder.orders())?;
     let settings = Settings::on_disk(folder.log())
         .dev(true)
-        .streams_max(limits::raise_open_files())
+        .streams_max(limits::raise_open_files().streams)
         .drain(std::time::Duration::from_secs(2))
         .job_routes(vec!["/api/exports=generate-report".parse()?]);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

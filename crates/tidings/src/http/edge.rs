@@ -71,6 +71,24 @@ impl Origins {
         (found, AllowedOrigin(headers.get(header::ORIGIN).filter(|_| may_read).cloned()))
     }
 
+    /// Answers a request that does not reach the routes, so that a page of an allowed origin can read why.
+    pub(super) fn refuse(&self, request: &Request, problem: Problem) -> Response {
+        let mut response = problem.into_response();
+        dress(&self.judge(request).1, response.headers_mut());
+        response
+    }
+
+    /// The same for what never became a request: of it, there is at most an origin.
+    pub(super) fn dress(&self, origin: Option<&str>, headers: &mut HeaderMap) {
+        let is_own = |text: &str| self.public.as_ref().is_some_and(|own| own.is_text(text));
+        let allows = |text: &&str| {
+            let is_local = self.is_dev && is_loopback_origin(text);
+            is_local || is_own(text) || self.listed.iter().any(|known| known.is_text(text))
+        };
+        let allowed = origin.filter(allows).and_then(|text| HeaderValue::from_str(text).ok());
+        dress(&AllowedOrigin(allowed), headers);
+    }
+
     /// What the edge answers itself.
     fn refusal(&self, request: &Request, allowed: &AllowedOrigin) -> Option<Response> {
         if self.is_dev && !host(request).is_some_and(is_loopback_host) {
@@ -164,14 +182,18 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for Answer<F> {
             // Polled again after it was ready, which nobody may do.
             (None, None) => return Poll::Pending,
         };
-        let headers = response.headers_mut();
-        this.allowed.apply(headers);
-        if !headers.contains_key(header::CACHE_CONTROL) {
-            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        }
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        dress(this.allowed, response.headers_mut());
         Poll::Ready(Ok(response))
     }
+}
+
+/// The headers that every answer has.
+fn dress(allowed: &AllowedOrigin, headers: &mut HeaderMap) {
+    allowed.apply(headers);
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }
 
 impl AllowedOrigin {

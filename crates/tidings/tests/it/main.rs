@@ -60,6 +60,12 @@ mod protocols;
 
 mod edge;
 
+mod door;
+
+mod frames;
+
+mod floods;
+
 mod health;
 
 mod openapi;

@@ -295,7 +295,8 @@ async fn a_client_of_http_2_that_goes_is_freed(engine: Engine) {
 }
 
 async fn a_slow_or_large_head_is_not_waited_for(engine: Engine) {
-    let server = Server::start_with(engine, |s| s.head_timeout(Duration::from_millis(200))).await;
+    let short = Duration::from_millis(200);
+    let server = Server::start_with(engine, |s| s.head_timeout(short).idle_timeout(short)).await;
     for part in ["", "P", "PRI * HTTP/2.0\r\n", "GET /events HTT", "GET /healthz HTTP/1.1\r\nhost: x\r\n"] {
         let mut socket = TcpStream::connect(server.addr).await.unwrap();
         socket.write_all(part.as_bytes()).await.unwrap();

@@ -94,7 +94,7 @@ impl Scan {
     fn offence(&self, head: &[u8], (code, detail): Wrong) -> Offence {
         let origin = self.facts.origin.clone().filter(|_| self.facts.origins == 1);
         let origin = origin.and_then(|range| core::str::from_utf8(head.get(range)?).ok()).map(str::to_owned);
-        Offence { code, detail, origin }
+        Offence { code, detail, origin, within_body: false }
     }
 
     /// One line; `true` at the end of the head.

@@ -1,7 +1,7 @@
 //! The door of HTTP/1: requests as they come off a connection, in one reading that every proxy shares (RFC 9112).
 //!
-//! Owns: where a request's head and body end, and what is refused because somebody else could see it otherwise. Does not
-//! know: sockets, time, what is asked for, the answer.
+//! Owns: where a request's head and body end, and what is refused because somebody else could read it otherwise.
+//! Does not know: sockets, time, what is asked for, the answer.
 //! Flow: bytes as they arrive → whole heads and bodies that pass, or an `Offence`. An incomplete head waits here.
 
 mod head;
@@ -46,6 +46,8 @@ pub struct Offence {
     pub detail: &'static str,
     /// The `Origin` that the head has, if it has one that is text.
     pub origin: Option<String>,
+    /// It was found within a body, whose head has passed.
+    pub within_body: bool,
 }
 
 /// What of the bytes that were read may be passed on.
@@ -199,7 +201,12 @@ impl Requests {
                     self.state = State::Head(Scan::default());
                     Step::Used(count)
                 }
-                Err(detail) => Step::Offence(Offence { code: Code::FramingInvalid, detail, origin: None }),
+                Err(detail) => Step::Offence(Offence {
+                    code: Code::FramingInvalid,
+                    detail,
+                    origin: None,
+                    within_body: true,
+                }),
             },
         }
     }

@@ -1,44 +1,49 @@
 //! The listener: our own loop over hyper, with the bounds that a public server needs and the fast path for streams.
 //!
-//! Owns: accepting, time-outs of a request's head, handing sockets of streams to shards, the graceful end.
-//! Does not know: routes.
-//! Flow: socket → hyper → router → an answer; or, for a plain HTTP/1.1 stream, the socket back from hyper to a shard.
+//! Owns: the life of listeners and connections, handing sockets of streams to shards, the graceful end. Does not know:
+//! routes.
+//! Flow: `accept` → `http1` or `http2` → router → an answer; or, for a plain HTTP/1.1 stream, the socket back to a shard.
+
+mod accept;
+
+mod crowd;
+
+mod guarded;
+
+mod pieces;
+
+mod strict;
+
+mod http1;
+
+mod http2;
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::Pin;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tower::ServiceExt;
 
+use self::accept::Doorman;
+use self::crowd::{Crowd, Guest};
 use super::arrival::Arrival;
-use super::stream::{Handed, Handoff};
+use super::edge::Origins;
+use super::stream::Handed;
 use crate::Hub;
+use crate::pace::Pace;
 
 /// How long the tasks of connections may take to end once they are closed.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
-/// What hyper may buffer of one HTTP/1 connection.
-const BUFFER_BYTES: usize = 64 * 1024;
-/// Header fields of a request.
-const HEADERS_MAX: usize = 64;
-/// Bytes of the header fields of an HTTP/2 request.
-const HEADER_LIST_BYTES: u32 = 16 * 1024;
-/// Streams of one HTTP/2 connection.
-const H2_STREAMS_MAX: u32 = 100;
-/// What hyper may hold of one HTTP/2 stream that is not read. Its default is 400 KiB.
-const H2_SEND_BYTES: usize = 32 * 1024;
 /// What the kernel may hold of a stream that is not read, beyond what is in flight.
 const UNSENT_BYTES: u32 = 16 * 1024;
 /// How an HTTP/2 connection begins (RFC 9113 §3.4).
@@ -58,13 +63,19 @@ const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// # Ok(()) }
 /// ```
 pub async fn serve(listener: TcpListener, router: Router, hub: &Hub, stop: impl Future<Output = ()>) {
+    serve_all(vec![(listener, router)], hub, stop).await;
+}
+
+/// The same with several listeners, each with routes of its own: see [`Hub::router_for`].
+pub async fn serve_all(listeners: Vec<(TcpListener, Router)>, hub: &Hub, stop: impl Future<Output = ()>) {
     let (closed, closing) = watch::channel(false);
-    let server = Arc::new(Server { hub: hub.clone(), router, requests: AtomicUsize::new(0), closing });
-    let mut stop = std::pin::pin!(stop);
-    tokio::select! {
-        () = accept(&listener, &server) => {}
-        () = &mut stop => {}
+    let server = Arc::new(Server::new(hub.clone(), closing));
+    let mut accepting = JoinSet::new();
+    for (listener, router) in listeners {
+        let origins = Origins::new(&hub.0.settings);
+        accepting.spawn(accept(listener, Arc::new(Door { server: Arc::clone(&server), router, origins })));
     }
+    stop.await;
     hub.drain();
     let limit = hub.0.settings.drain + Duration::from_secs(5);
     let drained = async {
@@ -72,54 +83,60 @@ pub async fn serve(listener: TcpListener, router: Router, hub: &Hub, stop: impl 
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::select! {
-        () = accept(&listener, &server) => {}
-        _ = tokio::time::timeout(limit, drained) => {}
-    }
+    tokio::time::timeout(limit, drained).await.unwrap_or_default();
+    accepting.shutdown().await;
     // Connections that wait for a request are closed. Whoever opens the same data folder next finds nobody using it.
     closed.send_replace(true);
     drop(server);
     tokio::time::timeout(CLOSE_PATIENCE, closed.closed()).await.unwrap_or_default();
 }
 
+/// What all listeners share.
 #[derive(Debug)]
 struct Server {
     hub: Hub,
-    router: Router,
     /// Requests that were begun and not answered.
     requests: AtomicUsize,
+    crowd: Arc<Crowd>,
+    pace: Pace,
+    doorman: Doorman,
     closing: watch::Receiver<bool>,
 }
 
-/// Accepts for ever. Out of descriptors, it waits: streams that are open go on.
-async fn accept(listener: &TcpListener, server: &Arc<Server>) {
+/// A listener's way in.
+#[derive(Debug)]
+struct Door {
+    server: Arc<Server>,
+    router: Router,
+    origins: Arc<Origins>,
+}
+
+/// Accepts for ever.
+async fn accept(listener: TcpListener, door: Arc<Door>) {
     loop {
-        match listener.accept().await {
-            Ok((socket, _)) => {
-                let server = Arc::clone(server);
-                tokio::spawn(async move { server.connection(socket).await });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
+        let (socket, address, guest) = accept::accept(&listener, &door.server).await;
+        let door = Arc::clone(&door);
+        tokio::spawn(async move { door.connection(socket, address, guest).await });
     }
 }
 
-impl Server {
-    async fn connection(self: Arc<Self>, socket: TcpStream) {
+impl Door {
+    async fn connection(self: Arc<Self>, socket: TcpStream, address: SocketAddr, guest: Guest) {
         // Without it, small events would wait for the peer's acknowledgement.
         if let Err(error) = socket.set_nodelay(true) {
             return tracing::debug!(%error, "a connection ended before it began");
         }
-        let Ok(peer) = socket.peer_addr() else { return };
-        let arrival = Arrival { peer: Some(peer.ip()), ..Arrival::UNKNOWN };
-        let mut closing = self.closing.clone();
+        let arrival = Arrival { peer: Some(address.ip()), ..Arrival::UNKNOWN };
+        let mut closing = self.server.closing.clone();
+        let guest = Arc::new(guest);
         let served = async {
-            match tokio::time::timeout(self.hub.0.settings.head_timeout, is_http2(&socket)).await {
-                Ok(Ok(true)) => self.http2(socket, arrival).await,
-                Ok(Ok(false)) => self.http1(socket, arrival).await,
+            let first = tokio::select! {
+                first = tokio::time::timeout(self.server.hub.0.settings.head_timeout, is_http2(&socket)) => first,
+                () = guest.asked_to_leave() => return,
+            };
+            match first {
+                Ok(Ok(true)) => http2::serve(&self, socket, arrival, &guest).await,
+                Ok(Ok(false)) => http1::serve(&self, socket, arrival, &guest).await,
                 Ok(Err(_)) | Err(_) => {}
             }
         };
@@ -129,63 +146,23 @@ impl Server {
         }
     }
 
-    async fn http1(self: &Arc<Self>, socket: TcpStream, arrival: Arrival) {
-        let handoff = Handoff::default();
-        let (slot, server) = (handoff.clone(), Arc::clone(self));
-        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-            request.extensions_mut().insert(slot.clone());
-            request.extensions_mut().insert(arrival);
-            Arc::clone(&server).answer(request)
-        });
-        let mut connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.hub.0.settings.head_timeout)
-            .max_buf_size(BUFFER_BYTES)
-            .max_headers(HEADERS_MAX)
-            .serve_connection(TokioIo::new(socket), service);
-        let handed = std::future::poll_fn(|cx| {
-            let done = Pin::new(&mut connection).poll(cx);
-            match (handoff.take(), done) {
-                (Some(handed), _) => Poll::Ready(Some(handed)),
-                (None, Poll::Ready(result)) => {
-                    if let Err(error) = result {
-                        tracing::debug!(%error, "a connection ended early");
-                    }
-                    Poll::Ready(None)
-                }
-                (None, Poll::Pending) => Poll::Pending,
-            }
-        })
-        .await;
-        if let Some(handed) = handed {
-            let socket = connection.into_parts().io.into_inner();
-            self.hand_over(socket, handed);
-        }
+    async fn answer(&self, request: Request) -> Result<Response, Infallible> {
+        let _counted = Counted::new(&self.server.requests);
+        self.router.clone().oneshot(request).await
     }
+}
 
-    async fn http2(self: &Arc<Self>, socket: TcpStream, arrival: Arrival) {
-        let server = Arc::clone(self);
-        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-            request.extensions_mut().insert(arrival);
-            Arc::clone(&server).answer(request)
-        });
-        let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(H2_STREAMS_MAX)
-            .max_header_list_size(HEADER_LIST_BYTES)
-            .max_send_buf_size(H2_SEND_BYTES)
-            .keep_alive_interval(Duration::from_secs(20))
-            .keep_alive_timeout(Duration::from_secs(10))
-            .serve_connection(TokioIo::new(socket), service)
-            .await;
-        if let Err(error) = served {
-            tracing::debug!(%error, "an HTTP/2 connection ended early");
+impl Server {
+    fn new(hub: Hub, closing: watch::Receiver<bool>) -> Self {
+        let settings = &hub.0.settings;
+        Self {
+            requests: AtomicUsize::new(0),
+            crowd: Crowd::new(settings.connections_max, settings.connections_per_address),
+            pace: Pace::per_second(settings.connections_per_second),
+            doorman: Doorman::new(),
+            closing,
+            hub,
         }
-    }
-
-    async fn answer(self: Arc<Self>, request: hyper::Request<Incoming>) -> Result<Response, Infallible> {
-        let _counted = Counted::new(&self.requests);
-        self.router.clone().oneshot(request.map(axum::body::Body::new) as Request).await
     }
 
     /// Gives a stream its socket, with what the kernel has to do for it.
