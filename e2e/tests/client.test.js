@@ -4,27 +4,33 @@ import assert from 'node:assert/strict';
 import { rm } from 'node:fs/promises';
 import { after, describe, test } from 'node:test';
 
+import { ENGINE_BROWSERS } from '../support/browser.js';
 import { ENGINES } from '../support/engines.js';
 import { eventually } from '../support/server.js';
 import { beginTrial } from '../support/trial.js';
 
-/** What `beginTrial` takes, and what goes wrong. */
+/** What `beginTrial` takes, what goes wrong, and whether the browser's own `EventSource` survives it too. */
 const CASES = {
   'the stream ends': {
+    native: true,
     run: async (c) => c.broken(() => c.proxy.cut('end')),
   },
   'the stream ends, in chunks': {
+    native: true,
     faults: { chunked: true },
     run: async (c) => c.broken(() => c.proxy.cut('end')),
   },
   'the connection is closed in front of the last chunk': {
+    native: true,
     faults: { chunked: true },
     run: async (c) => c.broken(() => c.proxy.cut('fin')),
   },
   'the connection is reset': {
+    native: true,
     run: async (c) => c.broken(() => c.proxy.cut('rst')),
   },
   'the server closes the connection': {
+    native: true,
     run: async (c) => c.broken(async () => {
       const { json } = await c.server.request('GET', '/v1/connections');
       for (const { id } of json.connections) await c.server.cut(id);
@@ -33,6 +39,7 @@ const CASES = {
   ...refusals([500, 502, 503, 504, 429, 408, 425]),
   ...delays([503, 429]),
   'a reconnect gets a page in place of a stream': {
+    native: true,
     errors: ['http', 'http'],
     run: async (c) => {
       const page = { status: 200, headers: { 'content-type': 'text/html' }, body: '<p>Please log in' };
@@ -43,6 +50,7 @@ const CASES = {
     },
   },
   'connections are refused for a while': {
+    native: true,
     run: async (c) => {
       c.proxy.next({ refuse: true }, { refuse: true });
       await c.broken(async () => {
@@ -78,12 +86,14 @@ const CASES = {
     },
   },
   'the server is killed and started again': {
+    native: true,
     run: async (c) => c.broken(async () => {
       await c.server.kill();
       await c.server.start();
     }),
   },
   'the server is killed behind a proxy that answers 502': {
+    native: true,
     faults: { away: 502 },
     run: async (c) => c.broken(async () => {
       await c.server.kill();
@@ -100,6 +110,7 @@ const CASES = {
     }),
   },
   'the server of another origin is killed and started again': {
+    native: true,
     origin: 'http://localhost',
     run: async (c) => c.broken(async () => {
       await c.server.kill();
@@ -108,12 +119,14 @@ const CASES = {
     }),
   },
   'the server drains and is started again': {
+    native: true,
     run: async (c) => c.broken(async () => {
       assert.deepEqual(await c.server.stop(), { code: 0, signal: null });
       await c.server.start();
     }),
   },
   'the log is replaced by another one': {
+    native: true,
     resets: [{ reason: 'epoch', behind: 3 }],
     run: async (c) => {
       await c.publish(3);
@@ -130,6 +143,7 @@ const CASES = {
     },
   },
   'what was missed is no longer kept': {
+    native: true,
     args: ['--retain-events', '5'],
     resets: [{ reason: 'expired', behind: 3 }],
     run: async (c) => {
@@ -148,6 +162,7 @@ const CASES = {
     },
   },
   'what was missed was deleted': {
+    native: true,
     resets: [{ reason: 'deleted', behind: 3 }],
     run: async (c) => {
       await c.publish(3);
@@ -203,20 +218,28 @@ function delays(statuses) {
   }]));
 }
 
+/** With `fetch`, and with the `EventSource` of browsers, which is told nothing of statuses. */
+const PLACES = [
+  ...ENGINES.map((engine) => ({ name: engine, engine, options: { transport: 'fetch' } })),
+  ...ENGINE_BROWSERS.map((engine) => ({ name: `${engine} ES`, engine, options: { transport: 'eventsource' } })),
+];
+
 const matrix = new Map(Object.keys(CASES).map((name) => [name, new Map()]));
 
-// Two engines at once: most cases wait.
+// Two at once: most cases wait.
 describe('The client', { concurrency: 2 }, () => {
-  for (const engine of ENGINES) {
-    describe(`in ${engine}`, { concurrency: 4, timeout: 180_000 }, () => {
-      for (const [name, one] of Object.entries(CASES)) {
-        test(name, async (t) => {
+  for (const { name, engine, options } of PLACES) {
+    const native = options.transport === 'eventsource';
+    describe(`in ${name}`, { concurrency: 4, timeout: 180_000 }, () => {
+      for (const [title, one] of Object.entries(CASES)) {
+        if (native && !one.native) continue;
+        test(title, async (t) => {
           const began = performance.now();
-          matrix.get(name).set(engine, 'FAILED');
-          const c = await beginTrial(t, engine, one);
+          matrix.get(title).set(name, 'FAILED');
+          const c = await beginTrial(t, engine, { ...one, options: { ...options, ...one.options } });
           await one.run(c);
           await c.check();
-          matrix.get(name).set(engine, `${Math.round(performance.now() - began)} ms`);
+          matrix.get(title).set(name, `${Math.round(performance.now() - began)} ms`);
         });
       }
     });
@@ -225,8 +248,7 @@ describe('The client', { concurrency: 2 }, () => {
 
 after(() => {
   const width = Math.max(...Object.keys(CASES).map(({ length }) => length));
-  console.log([''.padEnd(width), ...ENGINES.map((engine) => engine.padStart(9))].join(' '));
-  for (const [name, row] of matrix) {
-    console.log([name.padEnd(width), ...ENGINES.map((engine) => (row.get(engine) ?? '').padStart(9))].join(' '));
-  }
+  const line = (first, cells) => console.log([first.padEnd(width), ...cells.map((cell) => cell.padStart(11))].join(' '));
+  line('', PLACES.map(({ name }) => name));
+  for (const [title, row] of matrix) line(title, PLACES.map(({ name }) => row.get(name) ?? '-'));
 });
