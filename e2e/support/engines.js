@@ -32,7 +32,7 @@ export async function openEngine(t, engine, proxy, { origin = null, kind = 'wind
   let page;
   if (origin === null) {
     proxy.serve('/suite', 'text/html', PAGE);
-    proxy.serve('/suite.js', 'text/javascript', await bundle());
+    for (const [path, script] of await bundle()) proxy.serve(path, 'text/javascript', script);
     page = await openPage(t, engine, `${proxy.url}/suite`, kind);
   } else {
     page = await openPage(t, engine, await site(t, origin), kind);
@@ -73,22 +73,26 @@ function place(commands, url) {
 
 let bundled;
 
-/** The package as an application's bundler makes it, and the recorder. */
+/** The package as an application's bundler makes it, and the recorder: paths and scripts, for some are loaded later. */
 function bundle() {
   bundled ??= build({
     configFile: false,
     logLevel: 'error',
     resolve: { alias: { '@tidings/client': CLIENT } },
-    build: { write: false, minify: false, lib: { entry: fileURLToPath(new URL('page.js', import.meta.url)), formats: ['es'] } },
-  }).then(([{ output }]) => output[0].code);
+    build: {
+      write: false,
+      minify: false,
+      lib: { entry: fileURLToPath(new URL('page.js', import.meta.url)), formats: ['es'], fileName: () => 'suite.js' },
+    },
+  }).then(([{ output }]) => new Map(output.map(({ fileName, code }) => [`/${fileName}`, code])));
   return bundled;
 }
 
 /** A site of its own with the page, and its URL. */
 async function site(t, origin) {
-  const script = await bundle();
-  const http = createServer(({ url }, answer) => (url === '/suite.js'
-    ? answer.writeHead(200, { 'content-type': 'text/javascript' }).end(script)
+  const scripts = await bundle();
+  const http = createServer(({ url }, answer) => (scripts.has(url)
+    ? answer.writeHead(200, { 'content-type': 'text/javascript' }).end(scripts.get(url))
     : answer.writeHead(200, { 'content-type': 'text/html' }).end(PAGE)));
   await new Promise((resolve) => http.listen(0, new URL(origin).hostname, resolve));
   t.after(() => new Promise((resolve) => http.close(resolve).closeAllConnections()));
