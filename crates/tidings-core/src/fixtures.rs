@@ -93,7 +93,9 @@ fn frames() {
             Some(json) => Payload::json(json).unwrap(),
             None => Payload::text(text(case, "text")).unwrap(),
         };
-        let body = encode::body(&event, &channel, case["time"].as_u64().unwrap(), &payload);
+        let from = case["from"].as_str().map(|sub| crate::grant::Subject::parse(sub).unwrap());
+        let body =
+            encode::body_from(&event, &channel, from.as_ref(), case["time"].as_u64().unwrap(), &payload);
         let frame = encode::frame(&body, EventId::parse(text(case, "id")).unwrap());
         assert_eq!(String::from_utf8(frame).unwrap(), text(case, "frame"), "{}", case["name"]);
     }

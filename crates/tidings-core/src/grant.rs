@@ -3,6 +3,7 @@
 //! Owns: patterns, rights, and what they cover. Does not know: tokens, cookies, keys, who is asked for a grant.
 //! Flow: the grant object of `spec/wire.md` 14.1 → `Grant` → yes or no for a channel, or for a job.
 
+use alloc::borrow::ToOwned;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -290,7 +291,7 @@ impl Grant {
     /// [`GrantError::Name`].
     pub fn with_token(mut self, id: &str) -> Result<Self, GrantError> {
         check_name("token id", id)?;
-        self.token = Some(id.to_string());
+        self.token = Some(id.to_owned());
         Ok(self)
     }
 
@@ -386,8 +387,8 @@ impl Grant {
     #[must_use]
     pub fn principal(&self) -> String {
         match &self.holder {
-            Holder::Dev => "dev".to_string(),
-            Holder::Anonymous => "anonymous".to_string(),
+            Holder::Dev => "dev".to_owned(),
+            Holder::Anonymous => "anonymous".to_owned(),
             Holder::Subject(subject) => alloc::format!("sub:{}", subject.as_str()),
             Holder::Key(name) => alloc::format!("key:{name}"),
         }

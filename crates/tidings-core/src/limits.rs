@@ -53,6 +53,14 @@ pub const RETRY_OVERLOAD_MS: core::ops::Range<u32> = 5_000..15_000;
 pub const GRANT_PATTERNS_MAX: usize = 100;
 /// A token id or the name of a session, in bytes.
 pub const TOKEN_ID_BYTES_MAX: usize = 255;
+/// How long a ticket waits for its stream, in milliseconds.
+pub const TICKET_MS: u64 = 60_000;
+/// Tickets that wait: a minute's worth at more than 1,600 a second.
+pub const TICKETS_MAX: usize = 100_000;
+/// Revocations that are kept: each takes some 300 bytes of memory, and a record of the log.
+pub const REVOCATIONS_MAX: usize = 100_000;
+/// How long a revocation is kept, in milliseconds, by default and at most: tokens that live longer are refused.
+pub const REVOCATION_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Before its end, the holder of a grant hears of it, at most so early, in milliseconds.
 pub const AUTH_EXPIRING_MS_MAX: u64 = 60_000;
 /// `retry:` of a stream that ends because it is old, in milliseconds: it is missed by nobody.

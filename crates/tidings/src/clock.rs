@@ -34,6 +34,16 @@ pub(crate) fn unix_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// 256 random bits as text, for secrets.
+///
+/// # Errors
+/// When the system has no random numbers: then nothing may be made up.
+pub(crate) fn random_text() -> Result<String, getrandom::Error> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// Random bits from the system, for epochs, connection ids and jitter.
 pub(crate) fn random() -> u64 {
     // Without the system's random source nothing here is safe to run; ids must not repeat.

@@ -15,10 +15,14 @@ pub(crate) fn hello(
     retry_ms: u32,
     connection: &str,
     keepalive_ms: u64,
+    expires_at_ms: Option<u64>,
     id: Option<EventId>,
 ) {
     out.extend_from_slice(format!(": connected\nretry: {retry_ms}\n\n").as_bytes());
-    let data = json!({ "connection": connection, "keepalive_ms": keepalive_ms });
+    let mut data = json!({ "connection": connection, "keepalive_ms": keepalive_ms });
+    if let Some((at, object)) = expires_at_ms.zip(data.as_object_mut()) {
+        object.insert("expires_at".into(), at.into());
+    }
     encode::control(out, "tidings.hello", &data.to_string(), id);
 }
 
@@ -46,6 +50,25 @@ pub(crate) fn cursor(id: EventId) -> Bytes {
 pub(crate) fn drain(spread_ms: u32, retry_ms: u32) -> Bytes {
     let mut out = format!("retry: {retry_ms}\n").into_bytes();
     encode::control(&mut out, "tidings.drain", &json!({ "spread_ms": spread_ms }).to_string(), None);
+    out.into()
+}
+
+/// The grant is about to end.
+pub(crate) fn auth_expiring(expires_at_ms: u64) -> Bytes {
+    let mut out = Vec::new();
+    let data = json!({ "expires_at": expires_at_ms }).to_string();
+    encode::control(&mut out, "tidings.auth_expiring", &data, None);
+    out.into()
+}
+
+/// The stream is refused, or its grant is over; `id` has the mark that stops it.
+pub(crate) fn unauthorized(code: &str, channels: &[ChannelName], id: EventId) -> Bytes {
+    let mut data = Map::from_iter([("code".into(), Value::from(code))]);
+    if !channels.is_empty() {
+        data.insert("channels".into(), channels.iter().map(ChannelName::as_str).collect());
+    }
+    let mut out = Vec::new();
+    encode::control(&mut out, "tidings.unauthorized", &Value::Object(data).to_string(), Some(id));
     out.into()
 }
 

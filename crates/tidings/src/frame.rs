@@ -82,6 +82,8 @@ impl Frame {
 pub(crate) struct Fields<'a> {
     pub(crate) event: &'a str,
     pub(crate) channel: &'a str,
+    /// The user who published it, if the server knows.
+    pub(crate) from: Option<&'a str>,
     pub(crate) time_ms: u64,
     pub(crate) data: String,
 }
@@ -94,6 +96,7 @@ pub(crate) fn fields(body: &[u8]) -> Fields<'_> {
         match line.split_once(": ") {
             Some(("event", value)) => fields.event = value,
             Some(("channel", value)) => fields.channel = value,
+            Some(("from", value)) => fields.from = Some(value),
             Some(("time", value)) => fields.time_ms = value.parse().unwrap_or(0),
             Some(("data", value)) => {
                 if lines > 0 {
@@ -115,9 +118,10 @@ pub(crate) fn event_json(body: &[u8], is_text: bool, id: Option<EventId>) -> Str
     let quoted = |text: &str| serde_json::to_string(text).unwrap_or_default();
     let data = if is_text { quoted(&fields.data) } else { fields.data.clone() };
     let (channel, event) = (quoted(fields.channel), quoted(fields.event));
+    let from = fields.from.map_or_else(String::new, |from| format!("\"from\":{},", quoted(from)));
     let time = fields.time_ms;
     let id = id.map_or_else(|| "null".to_owned(), |id| format!("\"{id}\""));
-    format!(r#"{{"channel":{channel},"event":{event},"time":{time},"id":{id},"data":{data}}}"#)
+    format!(r#"{{"channel":{channel},{from}"event":{event},"time":{time},"id":{id},"data":{data}}}"#)
 }
 
 fn envelope(plain: &[u8], is_text: bool, id: EventId) -> Bytes {

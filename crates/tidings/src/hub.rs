@@ -13,6 +13,7 @@ use tidings_core::connection::{Retry, Seed};
 use tidings_core::wire::sse::encode;
 use tidings_core::{ChannelName, Epochs, EventId, Seq};
 
+use crate::auth::{Auth, Revocations};
 use crate::control;
 use crate::failures::AuthFailures;
 use crate::frame::{event_json, fields};
@@ -62,6 +63,7 @@ pub(crate) struct Inner {
     #[allow(dead_code, reason = "the guard of credentials asks it; it is on its way")]
     pub(crate) failures: AuthFailures,
     pub(crate) jobs: crate::jobs::State,
+    pub(crate) auth: Auth,
     draining: AtomicBool,
     writer: Mutex<Option<Writer>>,
     readers: Arc<Readers>,
@@ -120,7 +122,13 @@ impl Hub {
         };
         let artifacts = Arc::new(crate::jobs::Artifacts::beside(settings.data.as_deref(), bounds));
         threads.push(count_files(Arc::clone(&artifacts), Arc::clone(&closing))?);
-        threads.push(maintain(Arc::clone(&log), Arc::clone(&artifacts), Arc::clone(&closing))?);
+        let revocations = Arc::new(Revocations::open(&*log));
+        let kept = Kept {
+            log: Arc::clone(&log),
+            artifacts: Arc::clone(&artifacts),
+            revocations: Arc::clone(&revocations),
+        };
+        threads.push(maintain(kept, Arc::clone(&closing))?);
         let bounds = subscribe::Bounds {
             streams: settings.streams_max,
             per_address: settings.streams_per_address,
@@ -132,10 +140,12 @@ impl Hub {
         let failures = AuthFailures::new(settings.auth_failures_per_minute);
         let pace = Pace::per_second(settings.streams_per_second);
         let jobs = crate::jobs::State::open(&*log, artifacts);
+        let auth = Auth::new(settings.authorize.clone(), revocations);
         Ok(Self(Arc::new(Inner {
             pace,
             failures,
             jobs,
+            auth,
             settings,
             log,
             tail,
@@ -205,7 +215,8 @@ impl Hub {
         }
         let time_ms = crate::clock::unix_ms();
         for channel in &publication.channels {
-            let mut plain = encode::body(&publication.event, channel, time_ms, &publication.payload);
+            let Publication { event, from, payload, .. } = publication;
+            let mut plain = encode::body_from(event, channel, from.as_ref(), time_ms, payload);
             let mut envelope = Vec::new();
             encode::data(&mut envelope, &event_json(&plain, !publication.payload.is_json(), None));
             envelope.push(b'\n');
@@ -348,12 +359,16 @@ fn count_files(
     })
 }
 
-fn maintain(
+/// What is looked after.
+struct Kept {
     log: Arc<dyn Log>,
     artifacts: Arc<crate::jobs::Artifacts>,
-    closing: Arc<(Mutex<bool>, std::sync::Condvar)>,
-) -> std::io::Result<JoinHandle<()>> {
+    revocations: Arc<Revocations>,
+}
+
+fn maintain(kept: Kept, closing: Arc<(Mutex<bool>, std::sync::Condvar)>) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("tidings-maintenance".into()).spawn(move || {
+        let Kept { log, artifacts, revocations } = kept;
         let (flag, changed) = &*closing;
         let mut stop = flag.lock().unwrap_or_else(PoisonError::into_inner);
         let mut rounds = 0_u32;
@@ -365,7 +380,11 @@ fn maintain(
                 tracing::warn!(%error, "files of forgotten jobs could not be removed");
             }
             stop = changed.wait_timeout(stop, MAINTENANCE).unwrap_or_else(PoisonError::into_inner).0;
-            if let Err(error) = log.maintain(crate::clock::unix_ms()) {
+            let now_ms = crate::clock::unix_ms();
+            if let Err(error) = revocations.maintain(&*log, now_ms) {
+                tracing::warn!(%error, "revocations whose time is over could not be removed");
+            }
+            if let Err(error) = log.maintain(now_ms) {
                 tracing::error!(%error, "maintenance of the log failed");
             }
         }

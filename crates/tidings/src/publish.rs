@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use tidings_core::grant::Subject;
 use tidings_core::wire::sse::encode;
 use tidings_core::{ChannelName, EventId, EventName, Key, NameError, Payload, PayloadError, limits};
 
@@ -35,6 +36,8 @@ pub struct Publication {
     pub(crate) idempotency_key: Option<String>,
     /// Whose idempotency keys these are.
     pub(crate) principal: Cow<'static, str>,
+    /// The user who published it, where the server knows.
+    pub(crate) from: Option<Subject>,
 }
 
 impl Publication {
@@ -50,6 +53,7 @@ impl Publication {
             ttl_ms: None,
             idempotency_key: None,
             principal: Cow::Borrowed(""),
+            from: None,
         }
     }
 
@@ -217,7 +221,13 @@ impl Publication {
         let time_ms = clock::unix_ms();
         let append = |channel: &ChannelName| Append {
             channel: channel.clone(),
-            body: Bytes::from(encode::body(&self.event, channel, time_ms, &self.payload)),
+            body: Bytes::from(encode::body_from(
+                &self.event,
+                channel,
+                self.from.as_ref(),
+                time_ms,
+                &self.payload,
+            )),
             private: None,
             expected_prev: None,
             key: self.key.clone(),

@@ -8,18 +8,20 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tidings_core::ChannelName;
-use tidings_core::address;
+use tidings_core::{ChannelName, Seq, address};
+use tokio::sync::oneshot;
 
+use crate::auth::Authorized;
 use crate::frame::Encoding;
 use crate::metrics::Metrics;
-use crate::shard::{Inbox, Key};
+use crate::shard::{Command, Inbox, Joining, Key, Refusal};
 
 /// What a connection listens to.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     /// The connection's id.
     pub(crate) id: u64,
+    /// Whose it is; empty if it is an API key's, or anonymous.
     pub(crate) subject: Arc<str>,
     pub(crate) channels: Box<[ChannelName]>,
     pub(crate) encoding: Encoding,
@@ -28,6 +30,10 @@ pub(crate) struct Subscription {
     /// Where the client is, if that is known and counted.
     address: Option<IpAddr>,
     behind: AtomicBool,
+    /// Its grant was revoked, perhaps before a shard knew of it.
+    revoked: AtomicBool,
+    /// What it may do now. None if everything is allowed.
+    authorized: Mutex<Option<Arc<Authorized>>>,
 }
 
 impl Subscription {
@@ -40,7 +46,47 @@ impl Subscription {
             opened_ms: crate::clock::unix_ms(),
             address: None,
             behind: AtomicBool::new(true),
+            revoked: AtomicBool::new(false),
+            authorized: Mutex::default(),
         }
+    }
+
+    /// What it may do.
+    pub(crate) fn granted(self, authorized: Option<Arc<Authorized>>) -> Self {
+        self.grant(authorized);
+        self
+    }
+
+    /// What it may do from now on.
+    pub(crate) fn grant(&self, authorized: Option<Arc<Authorized>>) {
+        *lock(&self.authorized) = authorized;
+    }
+
+    /// What it may do. `None` if everything is allowed.
+    pub(crate) fn authorized(&self) -> Option<Arc<Authorized>> {
+        lock(&self.authorized).clone()
+    }
+
+    /// The same stream, listening to more.
+    fn with(&self, more: Vec<ChannelName>) -> Self {
+        let mut channels = self.channels.to_vec();
+        channels.extend(more);
+        Self {
+            id: self.id,
+            subject: Arc::clone(&self.subject),
+            channels: channels.into(),
+            encoding: self.encoding,
+            opened_ms: self.opened_ms,
+            address: self.address,
+            behind: AtomicBool::new(self.is_behind()),
+            revoked: AtomicBool::new(false),
+            authorized: Mutex::new(self.authorized()),
+        }
+    }
+
+    /// Why it is refused, if it is.
+    pub(crate) fn refused(&self) -> Option<Refusal> {
+        self.revoked.load(Ordering::Acquire).then(|| Refusal::new("token_revoked"))
     }
 
     /// Counts the stream for a client's address. Of IPv6, a client has a whole network of 64 bits.
@@ -69,6 +115,15 @@ pub(crate) struct Registry {
     addresses: Counts<IpAddr>,
     subjects: Counts<Arc<str>>,
     metrics: Arc<Metrics>,
+}
+
+/// Channels have joined a stream.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    /// What it listens to now.
+    pub(crate) subscription: Arc<Subscription>,
+    /// From where on, once its shard has answered.
+    pub(crate) at: oneshot::Receiver<Seq>,
 }
 
 /// Why a stream was not registered.
@@ -205,6 +260,59 @@ impl Registry {
         self.parts.iter().map(count).sum()
     }
 
+    /// A stream, by its connection's id.
+    pub(crate) fn find(&self, id: u64) -> Option<Arc<Subscription>> {
+        self.part(id).get(&id).map(|entry| Arc::clone(&entry.subscription))
+    }
+
+    /// Refuses streams whose grant was revoked; says how many. One that no shard knows yet is refused when it does.
+    pub(crate) fn revoke(&self, which: impl Fn(&Subscription) -> bool) -> usize {
+        let mut revoked = 0;
+        for part in &self.parts {
+            for entry in lock(part).values().filter(|entry| which(&entry.subscription)) {
+                if entry.subscription.revoked.swap(true, Ordering::AcqRel) {
+                    continue;
+                }
+                revoked += 1;
+                if let Some((inbox, key)) = &entry.place {
+                    inbox.push(Command::Refuse(*key, Refusal::new("token_revoked")));
+                }
+            }
+        }
+        revoked
+    }
+
+    /// Tells the shard of a stream something; `false` if there is no such stream, or no shard has it yet.
+    pub(crate) fn tell(&self, id: u64, command: impl FnOnce(Key) -> Command) -> bool {
+        let place = self.part(id).get(&id).and_then(|entry| entry.place.clone());
+        place.is_some_and(|(inbox, key)| inbox.push(command(key)))
+    }
+
+    /// Lets a stream listen to more channels, up to `max`; says to what it then listens, and, once its shard has answered,
+    /// from where on. `Ok(None)` if there is no such stream.
+    pub(crate) fn join(&self, id: u64, more: &[ChannelName], max: usize) -> Result<Option<Joined>, usize> {
+        let mut part = self.part(id);
+        let Some(entry) = part.get_mut(&id) else { return Ok(None) };
+        let Some((inbox, key)) = entry.place.clone() else { return Ok(None) };
+        let mut new: Vec<ChannelName> = Vec::new();
+        for channel in more {
+            if !entry.subscription.channels.contains(channel) && !new.contains(channel) {
+                new.push(channel.clone());
+            }
+        }
+        let count = entry.subscription.channels.len() + new.len();
+        if count > max {
+            return Err(count);
+        }
+        let subscription = Arc::new(entry.subscription.with(new));
+        entry.subscription = Arc::clone(&subscription);
+        let (joined, at) = oneshot::channel();
+        let joining = Joining { subscription: Arc::clone(&subscription), joined };
+        // Under the lock, so that the shard hears of two joins in the order in which they were made.
+        inbox.push(Command::Join(key, Box::new(joining)));
+        Ok(Some(Joined { subscription, at }))
+    }
+
     /// Asks the shards to close streams; says how many.
     pub(crate) fn close(&self, which: impl Fn(&Subscription) -> bool) -> usize {
         let mut closed = 0;
@@ -216,7 +324,7 @@ impl Registry {
                 .collect();
             closed += places.len();
             for (inbox, key) in places {
-                inbox.push(crate::shard::Command::Close(key));
+                inbox.push(Command::Close(key));
             }
         }
         closed

@@ -202,6 +202,9 @@ pub struct Document {
     pub retry_of: Option<String>,
     /// The schedule that made it.
     pub schedule: Option<String>,
+    /// Whose it is: who made it, or for whom it was made.
+    #[serde(default)]
+    pub subject: Option<String>,
     /// Grows with every change.
     pub v: u64,
 }

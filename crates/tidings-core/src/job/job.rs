@@ -177,6 +177,7 @@ impl Job {
             parent: new.parent,
             retry_of: new.retry_of,
             schedule: new.schedule,
+            subject: new.subject,
             v: 1,
         };
         let queued_ms = new.terms.queued_ms.filter(|_| new.mode == Mode::Managed);

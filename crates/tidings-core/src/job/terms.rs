@@ -37,6 +37,8 @@ pub struct New {
     pub retry_of: Option<String>,
     /// The schedule that makes it.
     pub schedule: Option<String>,
+    /// Whose it is.
+    pub subject: Option<String>,
     /// The rest.
     pub terms: Terms,
 }
@@ -61,6 +63,7 @@ impl New {
             parent: None,
             retry_of: None,
             schedule: None,
+            subject: None,
             terms: Terms::default(),
         }
     }
@@ -81,6 +84,11 @@ impl New {
                 self.max_attempts,
                 limits::JOB_ATTEMPTS_MAX
             )));
+        }
+        if let Some(subject) = &self.subject
+            && let Err(error) = crate::grant::Subject::parse(subject)
+        {
+            return Err(JobError::Field(format!("subject: {error}")));
         }
         if self.parent.as_deref() == Some(self.id.as_str()) {
             return Err(JobError::Parent("a job cannot be its own parent".into()));

@@ -12,6 +12,7 @@ use tidings_core::job::JobId;
 use tidings_core::resume::{Position, Reason, Retained, gone, position};
 use tidings_core::{ChannelName, Epochs, EventId, Seq, Standing};
 
+use super::caller::Caller;
 use super::params::Params;
 use super::problem::{Code, Problem};
 use crate::Hub;
@@ -22,8 +23,11 @@ use crate::shard::retained;
 /// Bytes in one answer of history, beyond its last event.
 const BYTES_MAX: usize = 4 << 20;
 
-pub(super) async fn show(State(hub): State<Hub>, uri: Uri) -> Result<Json<Value>, Problem> {
+pub(super) async fn show(State(hub): State<Hub>, caller: Caller, uri: Uri) -> Result<Json<Value>, Problem> {
     let channel = Params::of(&uri).channel()?;
+    caller.require_readable(&hub, &channel).await?;
+    // How many listen is more than a reader of the channel knows.
+    let streams = caller.grant().admin.then(|| hub.0.registry.listening(&channel));
     let window = hub.window(&channel);
     let epochs = hub.0.log.epochs();
     let id = |seq: Option<Seq>| seq.map(|s| epochs.id(s).to_string());
@@ -31,22 +35,26 @@ pub(super) async fn show(State(hub): State<Hub>, uri: Uri) -> Result<Json<Value>
         "channel": channel.as_str(),
         "head": id(window.map(|w| w.head)),
         "first": id(window.and_then(|w| w.first)),
-        "streams": hub.0.registry.listening(&channel),
+        "streams": streams,
         "finished": id(window.and_then(|w| w.finished)),
     })))
 }
 
-pub(super) async fn delete(State(hub): State<Hub>, uri: Uri) -> Result<StatusCode, Problem> {
+pub(super) async fn delete(State(hub): State<Hub>, caller: Caller, uri: Uri) -> Result<StatusCode, Problem> {
+    caller.require_admin()?;
     let channel = Params::of(&uri).channel()?.publishable()?;
     hub.delete(&channel).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn history(State(hub): State<Hub>, uri: Uri) -> Result<Response, Problem> {
+pub(super) async fn history(State(hub): State<Hub>, caller: Caller, uri: Uri) -> Result<Response, Problem> {
     let params = Params::of(&uri);
     let channels = params.channels()?;
     if channels.is_empty() {
         return Err(Problem::new(Code::ChannelsMissing, "name a channel"));
+    }
+    for channel in &channels {
+        caller.require_readable(&hub, channel).await?;
     }
     let limit = params.limit()?;
     let asked = match (params.one("after").filter(|t| !t.is_empty()), last(params.one("from"))?) {
@@ -167,9 +175,9 @@ fn page(hub: &Hub, channels: &[ChannelName], range: Range) -> Result<String, Pro
     if let Some(Missing { reason, first, channels }) = reset {
         let first = first.map(|s| epochs.id(s).to_string());
         let mut reset = json!({ "reason": reason.as_str(), "first": first });
-        if !channels.is_empty() {
-            let meant: Vec<&&str> = channels.iter().filter_map(|c| names.get(*c)).collect();
-            reset["channels"] = json!(meant);
+        let meant: Vec<&&str> = channels.iter().filter_map(|c| names.get(*c)).collect();
+        if let Some(object) = reset.as_object_mut().filter(|_| !meant.is_empty()) {
+            object.insert("channels".into(), json!(meant));
         }
         tail.push_str(&format!(r#","reset":{reset}"#));
     }

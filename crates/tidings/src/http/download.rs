@@ -7,9 +7,11 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use tidings_core::Grant;
 use tidings_core::job::{Artifact, Document, JobId};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
 
+use super::caller::Caller;
 use super::conditional::{Selection, Validators};
 use super::jobs::job_id;
 use super::problem::{Code, Problem};
@@ -22,29 +24,33 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// The job's first file.
 pub(super) async fn download(
     State(hub): State<Hub>,
+    caller: Caller,
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
-    file(&hub, &id, None, request.method(), request.headers()).await
+    file(&hub, &caller, &id, None, request.method(), request.headers()).await
 }
 
 /// One of the job's files, by name.
 pub(super) async fn download_named(
     State(hub): State<Hub>,
+    caller: Caller,
     Path((id, name)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
-    file(&hub, &id, Some(&name), request.method(), request.headers()).await
+    file(&hub, &caller, &id, Some(&name), request.method(), request.headers()).await
 }
 
 async fn file(
     hub: &Hub,
+    caller: &Caller,
     id: &str,
     name: Option<&str>,
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let id = job_id(id)?;
+    caller.require_job(hub, &id, "read this job", Grant::may_read_job).await?;
     let artifact = named(hub, &id, name).await?;
     if let Some(url) = &artifact.url {
         let internal = |_| Problem::new(Code::Internal, "the address of the file cannot be a header");

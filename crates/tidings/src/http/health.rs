@@ -9,6 +9,8 @@ use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use serde_json::json;
 
+use super::caller::{Caller, Identified};
+use super::problem::Problem;
 use crate::Hub;
 
 /// The process runs and answers.
@@ -17,17 +19,20 @@ pub(super) async fn healthz() -> &'static str {
 }
 
 /// A durable publish can be accepted now; else why not.
-pub(super) async fn readyz(State(hub): State<Hub>) -> Response {
-    match hub.unready() {
-        None => Json(json!({ "ready": true })).into_response(),
-        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ready": false, "reason": reason })))
-            .into_response(),
-    }
+pub(super) async fn readyz(State(hub): State<Hub>, Identified(caller): Identified) -> Response {
+    let Some(reason) = hub.unready() else { return Json(json!({ "ready": true })).into_response() };
+    // It may name files: for operators only.
+    let answer = match caller.is_ok_and(|caller| caller.grant().admin) {
+        true => json!({ "ready": false, "reason": reason }),
+        false => json!({ "ready": false }),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, Json(answer)).into_response()
 }
 
-pub(super) async fn metrics(State(hub): State<Hub>) -> Response {
+pub(super) async fn metrics(State(hub): State<Hub>, caller: Caller) -> Result<Response, Problem> {
+    caller.require_admin()?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let figures = hub.jobs().figures();
     let text = hub.0.metrics.text(&hub.stats(), hub.0.jobs.artifacts.used_bytes(), &figures);
-    ([(header::CONTENT_TYPE, kind)], text).into_response()
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }

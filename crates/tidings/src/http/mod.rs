@@ -12,6 +12,8 @@ mod edge;
 
 mod params;
 
+mod caller;
+
 mod stream;
 
 mod body;
@@ -21,6 +23,8 @@ mod publish;
 mod channels;
 
 mod connections;
+
+mod grants;
 
 mod jobs;
 
@@ -46,6 +50,7 @@ use axum::handler::Handler;
 use axum::routing::{MethodRouter, get, post};
 
 use self::arrival::{Group, Role};
+use self::caller::Caller;
 use crate::Hub;
 use crate::jobs::JobRoute;
 
@@ -118,6 +123,10 @@ fn table() -> Vec<(&'static str, MethodRouter<Hub>)> {
         ("/v1/channels", only(get(channels::show).delete(channels::delete))),
         ("/v1/connections", only(get(connections::list).delete(connections::close_subject))),
         ("/v1/connections/{id}", only(axum::routing::delete(connections::close))),
+        ("/v1/connections/{id}/auth", only(post(connections::authorize))),
+        ("/v1/connections/{id}/channels", only(post(connections::join))),
+        ("/v1/tickets", only(post(grants::ticket))),
+        ("/v1/revocations", only(post(grants::revoke).get(grants::revocations))),
         ("/v1/jobs", only(post(jobs::create).get(jobs::list))),
         ("/v1/jobs:report", only(post(reports::batch))),
         ("/v1/jobs/{id}", only(get(jobs::show).put(jobs::upsert).delete(jobs::delete))),
@@ -151,7 +160,9 @@ fn table() -> Vec<(&'static str, MethodRouter<Hub>)> {
 fn group(path: &str) -> Group {
     match path {
         "/healthz" => Group::Health,
-        "/v1/connections" | "/v1/connections/{id}" | "/readyz" | "/metrics" => Group::Admin,
+        "/v1/connections" | "/v1/connections/{id}" | "/v1/revocations" | "/readyz" | "/metrics" => {
+            Group::Admin
+        }
         _ => Group::App,
     }
 }
@@ -160,7 +171,9 @@ fn group(path: &str) -> Group {
 fn mount(router: Router<Hub>, route: &JobRoute) -> Router<Hub> {
     let path = route.path();
     let own = route.clone();
-    let create = move |State(hub): State<Hub>, request: Request| jobs::create_at(hub, own.clone(), request);
+    let create = move |State(hub): State<Hub>, caller: Caller, request: Request| {
+        jobs::create_at(hub, caller, own.clone(), request)
+    };
     router
         .route(path, only(post(create)))
         .route(&format!("{path}/{{id}}/events"), stream_route(jobs::events))

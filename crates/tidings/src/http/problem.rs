@@ -56,6 +56,10 @@ impl IntoResponse for Problem {
         }
         let kind = [(header::CONTENT_TYPE, "application/problem+json")];
         let mut response = (status, kind, body.to_string()).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            // RFC 9110, 15.5.2: an answer of 401 names a scheme.
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if matches!(status.as_u16(), 429 | 503) {
             let seconds = 1 + crate::clock::random() % 5;
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));

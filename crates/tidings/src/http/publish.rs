@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use tidings_core::{ChannelName, EventName, Key, Payload, limits};
 
 use super::body;
+use super::caller::Caller;
 use super::problem::{Code, Problem};
 use crate::publish::{Publication, Published};
 use crate::{Hub, PublishError};
@@ -73,6 +74,7 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, 
 
 pub(super) async fn publish(
     State(hub): State<Hub>,
+    caller: Caller,
     request: axum::extract::Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
@@ -80,18 +82,18 @@ pub(super) async fn publish(
         "application/json" => {
             let bytes = body::read(body, limits::BODY_BYTES_MAX, Code::BodyTooLarge).await;
             let bytes = bytes.map_err(Problem::uncommitted)?;
-            one(&hub, &parts.headers, &bytes).await.map_err(Problem::uncommitted_unless_unknown)
+            one(&hub, &caller, &parts.headers, &bytes).await.map_err(Problem::uncommitted_unless_unknown)
         }
         "application/x-ndjson" => {
             let bytes = body::read(body, limits::BATCH_BYTES_MAX, Code::BatchTooLarge).await;
             let bytes = bytes.map_err(Problem::uncommitted)?;
-            batch(&hub, &parts.headers, &bytes).await.map_err(Problem::uncommitted_unless_unknown)
+            batch(&hub, &caller, &parts.headers, &bytes).await.map_err(Problem::uncommitted_unless_unknown)
         }
         other => Err(body::unsupported(other, "application/json").uncommitted()),
     }
 }
 
-async fn one(hub: &Hub, headers: &HeaderMap, bytes: &[u8]) -> Result<Response, Problem> {
+async fn one(hub: &Hub, caller: &Caller, headers: &HeaderMap, bytes: &[u8]) -> Result<Response, Problem> {
     let mut request: Request<'_> = body::object(bytes)?;
     let header = idempotency_header(headers)?;
     match (&request.idempotency_key, header) {
@@ -103,7 +105,7 @@ async fn one(hub: &Hub, headers: &HeaderMap, bytes: &[u8]) -> Result<Response, P
         (_, None) => {}
     }
     let is_many = request.channels.is_some();
-    let publication = publication(request)?;
+    let publication = publication(request, caller)?;
     let names = is_many.then(|| publication.channels.iter().map(ToString::to_string).collect());
     let published = hub.publish(publication).await?;
     let status = match (&published.duplicate, published.ids.is_empty()) {
@@ -134,7 +136,7 @@ fn answer(published: &Published, names: Option<&Vec<String>>) -> String {
     answer.to_string()
 }
 
-async fn batch(hub: &Hub, headers: &HeaderMap, bytes: &Bytes) -> Result<Response, Problem> {
+async fn batch(hub: &Hub, caller: &Caller, headers: &HeaderMap, bytes: &Bytes) -> Result<Response, Problem> {
     if headers.contains_key("idempotency-key") {
         let detail = "in a batch every line has its own `idempotency_key`";
         return Err(Problem::new(Code::IdempotencyHeaderOnBatch, detail));
@@ -149,7 +151,7 @@ async fn batch(hub: &Hub, headers: &HeaderMap, bytes: &Bytes) -> Result<Response
             return Err(Problem::new(Code::BatchTooLarge, format!("a batch has at most {max} lines")));
         }
         numbers.push(index + 1);
-        parsed.push(line_publication(line).map(|publication| publications.push(publication)));
+        parsed.push(line_publication(line, caller).map(|publication| publications.push(publication)));
     }
     let mut results = hub.publish_batch(&publications).await?.into_iter();
     let mut out = String::with_capacity(numbers.len() * 32);
@@ -171,16 +173,17 @@ async fn batch(hub: &Hub, headers: &HeaderMap, bytes: &Bytes) -> Result<Response
     Ok(([(header::CONTENT_TYPE, kind)], out).into_response())
 }
 
-fn line_publication(line: &[u8]) -> Result<Publication, Problem> {
+fn line_publication(line: &[u8], caller: &Caller) -> Result<Publication, Problem> {
     let request: Request<'_> = body::object(line)?;
     if request.channels.is_some() {
         return Err(Problem::new(Code::FieldUnknown, "a line of a batch has `channel`, not `channels`"));
     }
-    publication(request)
+    publication(request, caller)
 }
 
-fn publication(request: Request<'_>) -> Result<Publication, Problem> {
+fn publication(request: Request<'_>, caller: &Caller) -> Result<Publication, Problem> {
     let channels = channels(request.channel, request.channels)?;
+    caller.require_publishable(&channels)?;
     let payload = match (request.data, request.text) {
         (Some(_), Some(_)) => {
             return Err(Problem::new(Code::DataConflict, "an event has either `data` or `text`"));
@@ -203,8 +206,8 @@ fn publication(request: Request<'_>) -> Result<Publication, Problem> {
         ephemeral: request.ephemeral,
         ttl_ms: request.ttl_ms,
         idempotency_key: request.idempotency_key,
-        // With `--dev` there is one subject, which owns every key.
-        principal: "dev".into(),
+        principal: caller.principal(),
+        from: caller.grant().subject().cloned(),
     })
 }
 

@@ -12,11 +12,13 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+use tidings_core::grant::JobFacts;
 use tidings_core::job::{Cancel, Completion, EntriesReport, Fail, JobId, Progress};
-use tidings_core::limits;
+use tidings_core::{Grant, limits};
 use tokio::task::JoinSet;
 
 use super::body;
+use super::caller::Caller;
 use super::jobs::{job_id, text, upsert_from};
 use super::problem::{Code, Problem};
 use crate::Hub;
@@ -79,12 +81,13 @@ macro_rules! handlers {
     ($($name:ident => $kind:ident;)*) => {$(
         pub(super) async fn $name(
             State(hub): State<Hub>,
+            caller: Caller,
             Path(id): Path<String>,
             request: Request,
         ) -> Result<Response, Problem> {
             let text = text(request).await?;
             let id = job_id(&id)?;
-            let reported = take(&hub, &id, Kind::$kind, &text).await?;
+            let reported = take(&hub, &caller, &id, Kind::$kind, &text).await?;
             let status = if reported.stored { StatusCode::OK } else { StatusCode::ACCEPTED };
             Ok((status, Json(answer(&reported))).into_response())
         }
@@ -100,8 +103,17 @@ handlers! {
     release => Release;
 }
 
+/// Whether the caller may report this job.
+pub(super) async fn require_work(hub: &Hub, caller: &Caller, id: &JobId) -> Result<(), Problem> {
+    let may = |grant: &Grant, job: JobFacts<'_>| grant.may_work(job.queue);
+    caller.require_job(hub, id, "report jobs of this queue", may).await
+}
+
 /// Takes one report.
-async fn take(hub: &Hub, id: &JobId, kind: Kind, text: &str) -> Result<Reported, Problem> {
+async fn take(hub: &Hub, caller: &Caller, id: &JobId, kind: Kind, text: &str) -> Result<Reported, Problem> {
+    if kind != Kind::Upsert {
+        require_work(hub, caller, id).await?;
+    }
     let jobs = hub.jobs();
     let report = match kind {
         Kind::Progress => Report::Progress(Progress::from_json(text).map_err(JobsError::from)?),
@@ -121,7 +133,9 @@ async fn take(hub: &Hub, id: &JobId, kind: Kind, text: &str) -> Result<Reported,
             let release: Release = body::object(text.as_bytes()).map_err(Problem::uncommitted)?;
             Report::Release { lease: release.lease, delay_ms: release.delay_ms }
         }
-        Kind::Upsert => return upsert_from(hub, id, text.as_bytes()).await.map(|(_, reported)| reported),
+        Kind::Upsert => {
+            return upsert_from(hub, caller, id, text.as_bytes()).await.map(|(_, reported)| reported);
+        }
     };
     Ok(jobs.report(id, report).await?)
 }
@@ -178,7 +192,11 @@ pub(super) fn cancel(cancel: Option<&Cancel>) -> Value {
 }
 
 /// Many reports of many jobs.
-pub(super) async fn batch(State(hub): State<Hub>, request: Request) -> Result<Response, Problem> {
+pub(super) async fn batch(
+    State(hub): State<Hub>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
     let (parts, content) = request.into_parts();
     let kind = body::media_type(&parts.headers);
     if kind != "application/x-ndjson" {
@@ -212,8 +230,8 @@ pub(super) async fn batch(State(hub): State<Hub>, request: Request) -> Result<Re
     // Jobs side by side, so that one fsync serves many; the lines of one job in order.
     let mut tasks = JoinSet::new();
     for (id, reports) in by_job {
-        let (hub, numbers) = (hub.clone(), numbers.clone());
-        tasks.spawn(async move { of_one_job(&hub, &id, reports, &numbers).await });
+        let (hub, caller, numbers) = (hub.clone(), caller.clone(), numbers.clone());
+        tasks.spawn(async move { of_one_job(&hub, &caller, &id, reports, &numbers).await });
     }
     while let Some(done) = tasks.join_next().await {
         for (place, line) in done.unwrap_or_default() {
@@ -233,6 +251,7 @@ pub(super) async fn batch(State(hub): State<Hub>, request: Request) -> Result<Re
 
 async fn of_one_job(
     hub: &Hub,
+    caller: &Caller,
     id: &str,
     reports: Vec<(usize, Kind, String)>,
     numbers: &[usize],
@@ -241,7 +260,7 @@ async fn of_one_job(
     for (place, kind, text) in reports {
         let number = numbers.get(place).copied().unwrap_or(0);
         let taken = match job_id(id) {
-            Ok(job) => take(hub, &job, kind, &text).await,
+            Ok(job) => take(hub, caller, &job, kind, &text).await,
             Err(problem) => Err(problem),
         };
         let line = match taken {
@@ -297,10 +316,12 @@ fn read_line(line: &[u8]) -> Result<(String, Kind, String), (Option<String>, Pro
 /// The log of a job, oldest first.
 pub(super) async fn logs(
     State(hub): State<Hub>,
+    caller: Caller,
     Path(id): Path<String>,
     uri: http::Uri,
 ) -> Result<Response, Problem> {
     let id = job_id(&id)?;
+    caller.require_job(&hub, &id, "read this job", Grant::may_read_job).await?;
     if hub.jobs().document(&id).await?.is_none() {
         return Err(JobsError::NotFound(id.as_str().to_owned()).into());
     }

@@ -13,15 +13,18 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tidings_core::connection::{Retry, Seed};
-use tidings_core::resume::{self, Asked, Decision, Position, Replay, Retained, Start};
+use tidings_core::grant::Holder;
+use tidings_core::resume::{self, Asked, Decision, Position, RefusedAt, Replay, Retained, Start};
 use tidings_core::wire::sse::encode;
-use tidings_core::{ChannelName, Seq};
+use tidings_core::{ChannelName, EventId, Seq};
 
 use super::arrival;
+use super::caller::{Caller, Identified};
 use super::edge::AllowedOrigin;
 use super::params::Params;
 use super::problem::{Code, Problem};
 use crate::Hub;
+use crate::auth::{AuthError, kept};
 use crate::control;
 use crate::frame::{Encoding, Frame};
 use crate::log::{LogError, event_at};
@@ -46,6 +49,7 @@ struct Begin {
     cursor: Seq,
     grace: Box<[Seq]>,
     end_after: Option<Seq>,
+    until_ms: Option<u64>,
 }
 
 impl Handoff {
@@ -66,8 +70,8 @@ impl Handed {
     }
 
     fn opening(self, sink: NewSink) -> Opening {
-        let Begin { cursor, grace, end_after } = self.begin;
-        Opening { sink, ticket: self.ticket, preamble: self.preamble, cursor, grace, end_after }
+        let Begin { cursor, grace, end_after, until_ms } = self.begin;
+        Opening { sink, ticket: self.ticket, preamble: self.preamble, cursor, grace, end_after, until_ms }
     }
 }
 
@@ -84,19 +88,35 @@ pub(crate) struct Document {
 #[derive(Debug)]
 pub(crate) struct StreamRequest {
     pub(crate) channels: Vec<ChannelName>,
-    pub(crate) subject: String,
     pub(crate) encoding: Encoding,
     pub(crate) position: Position,
     pub(crate) document: Option<Document>,
 }
 
-pub(super) async fn events(State(hub): State<Hub>, request: Request) -> Result<Response, Problem> {
+pub(super) async fn events(
+    State(hub): State<Hub>,
+    Identified(caller): Identified,
+    request: Request,
+) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let mut stream = read_request(&parts)?;
+    let caller = match caller {
+        Ok(caller) => caller,
+        Err(error) => return deny(&hub, &parts, stream.position, &error.into(), &[]),
+    };
     if stream.channels.is_empty() {
-        stream.channels.push(ChannelName::parse(&format!("user:{}", stream.subject))?);
+        if matches!(caller.grant().holder, Holder::Key(_)) {
+            return Err(Problem::new(
+                Code::ChannelsMissing,
+                "an API key has no channel of its own: name one",
+            ));
+        }
+        let Some(subject) = caller.subject(&Params::of(&parts.uri))? else {
+            return deny(&hub, &parts, stream.position, &AuthError::Unauthorized.into(), &[]);
+        };
+        stream.channels.push(ChannelName::parse(&format!("user:{subject}"))?);
     }
-    open(&hub, &parts, stream).await
+    open(&hub, &parts, caller, stream).await
 }
 
 /// Reads query and headers of a request for a stream.
@@ -118,11 +138,27 @@ pub(crate) fn read_request(parts: &Parts) -> Result<StreamRequest, Problem> {
         }
     };
     let channels = params.channels()?;
-    Ok(StreamRequest { channels, subject: params.subject()?.to_owned(), encoding, position, document: None })
+    Ok(StreamRequest { channels, encoding, position, document: None })
 }
 
 /// Answers a request for a stream whose channels are known.
-pub(crate) async fn open(hub: &Hub, parts: &Parts, request: StreamRequest) -> Result<Response, Problem> {
+pub(crate) async fn open(
+    hub: &Hub,
+    parts: &Parts,
+    caller: Caller,
+    request: StreamRequest,
+) -> Result<Response, Problem> {
+    let subject = caller.subject(&Params::of(&parts.uri))?.unwrap_or_default();
+    let uncovered = hub.uncovered(&caller.0, &request.channels).await?;
+    if !uncovered.is_empty() {
+        return deny(
+            hub,
+            parts,
+            request.position,
+            &caller.forbidden("subscribe to all of these channels"),
+            &uncovered,
+        );
+    }
     if parts.method == Method::HEAD {
         // A body of unknown length, so that the head is that of GET and has no `Content-Length`.
         return Ok((head(parts), Body::new(StreamBody(BodyPipe::new()))).into_response());
@@ -135,7 +171,9 @@ pub(crate) async fn open(hub: &Hub, parts: &Parts, request: StreamRequest) -> Re
         Some(wait) if wait.is_zero() => {}
         Some(wait) => tokio::time::sleep(wait).await,
     }
-    let Some((mut preamble, begin, subscription)) = decide(hub, request).await? else {
+    let position = request.position;
+    let Some(Decided { mut preamble, begin, subscription }) = decide(hub, &caller, &subject, request).await?
+    else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
     let ticket = match hub.0.registry.admit(subscription.counted_for(arrival::client(hub, parts))) {
@@ -143,6 +181,11 @@ pub(crate) async fn open(hub: &Hub, parts: &Parts, request: StreamRequest) -> Re
         Err(Crowded::Server) => return refuse(hub, parts, Code::Overloaded),
         Err(Crowded::Address | Crowded::Subject) => return refuse(hub, parts, Code::StreamsTooMany),
     };
+    // Registered first, then looked at again: what is revoked from here on finds the stream.
+    if let Err(error) = hub.0.auth.check(caller.grant()) {
+        return deny(hub, parts, position, &error.into(), &[]);
+    }
+    hub.0.auth.live.watch(hub, ticket.subscription.id, &caller.0);
     if let Some(handoff) = parts.extensions.get::<Handoff>() {
         let mut bytes = head_bytes(parts);
         bytes.append(&mut preamble);
@@ -159,13 +202,62 @@ pub(crate) async fn open(hub: &Hub, parts: &Parts, request: StreamRequest) -> Re
 /// Overload and drain: an `EventSource` would never come back after an error, so it gets an empty stream.
 fn refuse(hub: &Hub, parts: &Parts, code: Code) -> Result<Response, Problem> {
     if is_event_source(&parts.headers) {
-        let mut headers = head(parts);
-        if parts.version <= http::Version::HTTP_11 {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        return Ok((headers, Body::from(hub.come_back(code == Code::Draining))).into_response());
+        return Ok(whole(parts, hub.come_back(code == Code::Draining)));
     }
     Err(Problem::new(code, "come back later"))
+}
+
+/// A stream that is over with these bytes, and its connection with it.
+pub(super) fn whole(parts: &Parts, bytes: impl Into<Bytes>) -> Response {
+    let mut headers = head(parts);
+    if parts.version <= http::Version::HTTP_11 {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    (headers, Body::from(bytes.into())).into_response()
+}
+
+/// No, bad or insufficient credentials: an `EventSource` is told so, with a position that stops it while that is so.
+pub(super) fn deny(
+    hub: &Hub,
+    parts: &Parts,
+    position: Position,
+    problem: &Problem,
+    channels: &[ChannelName],
+) -> Result<Response, Problem> {
+    if !matches!(problem.code.status(), 401 | 403) {
+        return refuse(hub, parts, problem.code);
+    }
+    if !is_event_source(&parts.headers) {
+        return Err(Problem::new(problem.code, &problem.detail));
+    }
+    hub.0.metrics.unauthorized.inc();
+    let Some(at) = refused_at(hub, position)? else {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    };
+    let mut out = greeting();
+    out.extend_from_slice(&control::unauthorized(problem.code.as_str(), channels, at));
+    Ok(whole(parts, out))
+}
+
+/// The position that a refused client keeps, marked. `None` if it was told so before, and stops.
+pub(super) fn refused_at(hub: &Hub, position: Position) -> Result<Option<EventId>, LogError> {
+    let log = &hub.0.log;
+    let (head, epochs) = (hub.0.tail.head(), log.epochs());
+    // Where the newest events of a channel lie is not for those who may not read it: they keep the beginning.
+    let asked = position.ask(&epochs, head, |_| Ok::<_, LogError>(Seq::ZERO))?;
+    let decision = resume::decide(&resume::Request {
+        asked,
+        refused: true,
+        head,
+        horizon: log.horizon(),
+        channels: &[Retained::default()],
+        document: None,
+    });
+    Ok(match (decision, position) {
+        (Decision::Refuse(RefusedAt::Own), Position::Id(own)) => Some(own.stopped()),
+        (Decision::Refuse(RefusedAt::Seq(seq)), _) => Some(epochs.id(seq).stopped()),
+        _ => None,
+    })
 }
 
 /// Browsers send exactly this; whoever reads status codes accepts problems too.
@@ -173,14 +265,29 @@ pub(crate) fn is_event_source(headers: &HeaderMap) -> bool {
     headers.get(header::ACCEPT).is_some_and(|accept| accept == "text/event-stream")
 }
 
+/// A stream that may begin.
+struct Decided {
+    /// What stands before the first event.
+    preamble: Vec<u8>,
+    begin: Begin,
+    subscription: Subscription,
+}
+
 /// Decides where the stream starts. `None`: it is over.
 async fn decide(
     hub: &Hub,
+    caller: &Caller,
+    subject: &str,
     request: StreamRequest,
-) -> Result<Option<(Vec<u8>, Begin, Subscription)>, Problem> {
-    let hub = hub.clone();
+) -> Result<Option<Decided>, Problem> {
+    let until_ms = caller.grant().expires_at_ms;
+    let (hub, kept, subject) = (hub.clone(), kept(&caller.0), subject.to_owned());
     let may_read = matches!(request.position, Position::Last(_));
-    let work = move || decide_now(&hub, request);
+    let work = move || {
+        let encoding = request.encoding;
+        let subscription = |channels| Subscription::new(&subject, channels, encoding).granted(kept);
+        decide_now(&hub, request, until_ms, subscription)
+    };
     if !may_read {
         return Ok(work()?);
     }
@@ -188,7 +295,12 @@ async fn decide(
     Ok(decided.map_err(|e| Problem::new(Code::Internal, e.to_string()))??)
 }
 
-fn decide_now(hub: &Hub, request: StreamRequest) -> Result<Option<(Vec<u8>, Begin, Subscription)>, LogError> {
+fn decide_now(
+    hub: &Hub,
+    request: StreamRequest,
+    until_ms: Option<u64>,
+    subscription: impl FnOnce(Vec<ChannelName>) -> Subscription,
+) -> Result<Option<Decided>, LogError> {
     let log = &hub.0.log;
     // Head first, channels after it: whatever is published between the two lies behind the cursor.
     let head = hub.0.tail.head();
@@ -209,17 +321,18 @@ fn decide_now(hub: &Hub, request: StreamRequest) -> Result<Option<(Vec<u8>, Begi
     if matches!(asked, Asked::Id { .. }) {
         hub.0.metrics.resumes.inc();
     }
-    let subscription = Subscription::new(&request.subject, request.channels, request.encoding);
+    let subscription = subscription(request.channels);
     let mut out = Vec::with_capacity(512);
     let keepalive_ms = u64::try_from(hub.0.settings.keepalive.as_millis()).unwrap_or(u64::MAX);
     let retry_ms = Seed(subscription.id).retry_ms(Retry::Stream);
     let hello = start.hello.map(|seq| epochs.id(seq));
-    control::hello(&mut out, retry_ms, &connection_text(subscription.id), keepalive_ms, hello);
+    let name = connection_text(subscription.id);
+    control::hello(&mut out, retry_ms, &name, keepalive_ms, until_ms, hello);
     if let Some(reset) = &start.reset {
         hub.0.metrics.resets.inc();
         control::reset(&mut out, reset, &subscription.channels, &epochs);
     }
-    let mut begin = begin(&start, &states);
+    let mut begin = Begin { until_ms, ..begin(&start, &states) };
     match start.replay {
         Replay::Events => {}
         Replay::Document => {
@@ -232,14 +345,14 @@ fn decide_now(hub: &Hub, request: StreamRequest) -> Result<Option<(Vec<u8>, Begi
             begin.cursor = start.end_after.unwrap_or(begin.cursor);
         }
     }
-    Ok(Some((out, begin, subscription)))
+    Ok(Some(Decided { preamble: out, begin, subscription }))
 }
 
 /// What is gone up to here is no news: the decision has said it, or the client asked for what is retained.
 fn begin(start: &Start, states: &[Retained]) -> Begin {
     let is_behind = states.iter().any(|s| s.floor > start.cursor);
     let grace = if is_behind { states.iter().map(|s| s.floor).collect() } else { Box::default() };
-    Begin { cursor: start.cursor, grace, end_after: start.end_after }
+    Begin { cursor: start.cursor, grace, end_after: start.end_after, until_ms: None }
 }
 
 /// The final events of channels that are all finished.

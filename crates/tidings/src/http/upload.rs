@@ -16,6 +16,7 @@ use bytes::{Buf, Bytes};
 use http::header;
 use tokio::io::{AsyncRead, ReadBuf};
 
+use super::caller::Caller;
 use super::jobs::job_id;
 use super::problem::{Code, Problem};
 use super::reports;
@@ -31,6 +32,7 @@ const LINGER: Duration = Duration::from_secs(2);
 /// `PUT`: stores the body as a file of the job.
 pub(super) async fn upload(
     State(hub): State<Hub>,
+    caller: Caller,
     Path((id, name)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -45,6 +47,7 @@ pub(super) async fn upload(
     let mut reader = BodyReader { body, piece: Bytes::new() };
     let stored = async {
         let id = job_id(&id)?;
+        reports::require_work(&hub, &caller, &id).await?;
         if parts.headers.contains_key(header::CONTENT_RANGE) {
             // Taken for a whole file, a part would replace it (RFC 9110, 14.5).
             return Err(Problem::new(Code::FieldInvalid, "a part of a file cannot be stored").uncommitted());

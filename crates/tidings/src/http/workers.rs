@@ -11,10 +11,12 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tidings_core::grant::Right;
 use tidings_core::job::{JobId, JobType, QueueName, WorkerId};
 use tidings_core::limits;
 
 use super::body;
+use super::caller::Caller;
 use super::jobs::read;
 use super::problem::{Code, Problem};
 use super::reports::cancel;
@@ -33,6 +35,7 @@ struct LeaseBody {
 
 pub(super) async fn lease(
     State(hub): State<Hub>,
+    caller: Caller,
     Path(queue): Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -43,6 +46,7 @@ pub(super) async fn lease(
         return Err(Problem::new(Code::Draining, "come back later").uncommitted());
     }
     let wanted = wanted(&queue, asked).map_err(Problem::uncommitted)?;
+    caller.require("lease jobs of this queue", caller.grant().may_work(wanted.queue.as_str()))?;
     let (jobs, state) = hub.jobs().lease(wanted).await?;
     if jobs.is_empty() && state == WorkerState::Run {
         return Ok(StatusCode::NO_CONTENT.into_response());
@@ -114,7 +118,12 @@ struct RenewLease {
     token: String,
 }
 
-pub(super) async fn renew(State(hub): State<Hub>, request: Request) -> Result<Response, Problem> {
+pub(super) async fn renew(
+    State(hub): State<Hub>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    require_worker(&caller)?;
     let (parts, bytes) = read(request).await?;
     body::require_json(&parts.headers).map_err(Problem::uncommitted)?;
     let asked: RenewBody = body::object(&bytes).map_err(Problem::uncommitted)?;
@@ -147,11 +156,24 @@ pub(super) async fn renew(State(hub): State<Hub>, request: Request) -> Result<Re
     Ok(Json(json!({ "leases": leases, "worker": { "state": state } })).into_response())
 }
 
-pub(super) async fn queues(State(hub): State<Hub>) -> Json<Value> {
+/// Workers of a queue are seen by whoever works on it, those that only renew by whoever works on all.
+fn may_see(caller: &Caller, queue: Option<&str>) -> bool {
+    queue.map_or_else(|| caller.grant().jobs.contains(&Right::All), |queue| caller.grant().may_work(queue))
+}
+
+/// Whether the caller is a worker of any queue. Whose leases it may renew, the leases' tokens say.
+fn require_worker(caller: &Caller) -> Result<(), Problem> {
+    let works = |right: &Right| matches!(right, Right::Work(_) | Right::All);
+    caller.require("work on queues", caller.grant().jobs.iter().any(works))
+}
+
+pub(super) async fn queues(State(hub): State<Hub>, caller: Caller) -> Result<Json<Value>, Problem> {
+    require_worker(&caller)?;
     let queues: Vec<Value> = hub
         .jobs()
         .queues()
         .into_iter()
+        .filter(|(queue, _)| caller.grant().may_work(queue))
         .map(|(queue, counts)| {
             json!({
                 "queue": queue, "scheduled": counts.scheduled, "queued": counts.queued,
@@ -159,11 +181,14 @@ pub(super) async fn queues(State(hub): State<Hub>) -> Json<Value> {
             })
         })
         .collect();
-    Json(json!({ "queues": queues }))
+    Ok(Json(json!({ "queues": queues })))
 }
 
-pub(super) async fn list(State(hub): State<Hub>) -> Json<Value> {
-    Json(json!({ "workers": hub.jobs().workers() }))
+pub(super) async fn list(State(hub): State<Hub>, caller: Caller) -> Result<Json<Value>, Problem> {
+    require_worker(&caller)?;
+    let workers = hub.jobs().workers();
+    let seen: Vec<_> = workers.into_iter().filter(|w| may_see(&caller, w.queue.as_deref())).collect();
+    Ok(Json(json!({ "workers": seen })))
 }
 
 #[derive(Debug, Deserialize)]
@@ -174,11 +199,14 @@ struct TellBody {
 
 pub(super) async fn tell(
     State(hub): State<Hub>,
+    caller: Caller,
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, bytes) = read(request).await?;
     body::require_json(&parts.headers).map_err(Problem::uncommitted)?;
+    let may_all = caller.grant().jobs.contains(&Right::All);
+    caller.require("tell workers what to do", may_all)?;
     let told: TellBody = body::object(&bytes).map_err(Problem::uncommitted)?;
     let id = WorkerId::parse(&id).map_err(JobsError::from)?;
     let unknown = || Problem::new(Code::NotFound, "no worker of this id was heard of").uncommitted();

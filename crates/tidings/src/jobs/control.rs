@@ -95,6 +95,16 @@ impl Jobs {
         }
     }
 
+    /// Takes as long as an answer about a job that is not there: nobody learns of a job from the time that it takes.
+    pub(crate) async fn wait_as_if_unknown(&self, id: &JobId, wait: Duration) {
+        if !is_made_here(id) {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.hub.0.jobs.draining.cancelled() => {}
+            }
+        }
+    }
+
     /// Asks to call a job off. One that waits is cancelled at once; one that runs is asked to stop, and cancelled when
     /// `grace_ms` have passed.
     ///
@@ -152,6 +162,7 @@ impl Jobs {
         new.core.max_attempts = document.max_attempts;
         new.core.parent.clone_from(&document.parent);
         new.core.retry_of = Some(document.id.clone());
+        new.core.subject.clone_from(&document.subject);
         new.core.terms = ended.hidden.terms.clone();
         (new.core.terms.unique, new.core.terms.unique_until) = (None, None);
         new.alias.clone_from(&ended.fixed.alias);

@@ -36,6 +36,7 @@ pub(crate) struct Create<'a> {
     #[serde(default)]
     tags: Vec<String>,
     parent: Option<String>,
+    subject: Option<String>,
     #[serde(default)]
     publish_to: Vec<String>,
 }
@@ -79,7 +80,7 @@ impl Create<'_> {
         }
         let core = &mut new.core;
         core.mode = self.mode.unwrap_or(Mode::Managed);
-        (core.run_at, core.parent) = (self.run_at, self.parent);
+        (core.run_at, core.parent, core.subject) = (self.run_at, self.parent, self.subject);
         let terms = &mut core.terms;
         (terms.timeout_ms, terms.stale_after_ms) = (self.timeout_ms, self.stale_after_ms);
         terms.lease_ms = self.lease_ms.unwrap_or(terms.lease_ms);

@@ -3,8 +3,10 @@
 //! Owns: filters and pages. Does not know: HTTP.
 //! Flow: a filter and a cursor → live jobs, newest first, then ended ones, the last to end first → documents.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
+use tidings_core::Grant;
+use tidings_core::grant::JobFacts;
 use tidings_core::job::{Document, JobId, State};
 
 use super::index::{Counts, JobFigures};
@@ -16,13 +18,16 @@ use super::{Jobs, JobsError};
 const LOOK_MAX: usize = 10_000;
 
 /// Which jobs are wanted.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Filter {
     pub(crate) queue: Option<String>,
     pub(crate) state: Option<State>,
     pub(crate) job_type: Option<String>,
     pub(crate) tag: Option<String>,
     pub(crate) parent: Option<String>,
+    pub(crate) subject: Option<String>,
+    /// Who asks: jobs that it may not read are left out.
+    pub(crate) reader: Arc<Grant>,
 }
 
 impl Filter {
@@ -31,6 +36,8 @@ impl Filter {
             && self.state.is_none_or(|state| state == document.state)
             && self.job_type.as_ref().is_none_or(|job_type| *job_type == document.job_type)
             && self.tag.as_ref().is_none_or(|tag| document.tags.contains(tag))
+            && self.subject.as_ref().is_none_or(|subject| document.subject.as_ref() == Some(subject))
+            && self.reader.may_read_job(facts(document))
             && self.parent.as_ref().is_none_or(|parent| document.parent.as_ref() == Some(parent))
     }
 
@@ -40,6 +47,15 @@ impl Filter {
 
     fn wants_ended(&self) -> bool {
         self.state.is_none_or(State::is_finished)
+    }
+}
+
+fn facts(document: &Document) -> JobFacts<'_> {
+    JobFacts {
+        id: &document.id,
+        job_type: &document.job_type,
+        queue: &document.queue,
+        subject: document.subject.as_deref(),
     }
 }
 

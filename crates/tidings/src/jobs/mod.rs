@@ -46,6 +46,8 @@ mod routes;
 
 mod error;
 
+mod facts;
+
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -60,6 +62,7 @@ pub(crate) use artifact::{Artifacts, Bounds, Stored};
 pub(crate) use control::Upsert;
 pub(crate) use create::{Create, channels};
 pub use error::JobsError;
+pub(crate) use facts::Facts;
 pub use handler::JobContext;
 use handler::{Handler, Running};
 pub(crate) use index::JobFigures;

@@ -153,6 +153,12 @@ impl NewJob {
         self
     }
 
+    /// Whose it is: such that `user:<subject>` is a channel. It may read the job.
+    pub fn subject(mut self, subject: impl Into<String>) -> Self {
+        self.core.subject = Some(subject.into());
+        self
+    }
+
     /// A repeat with the same key makes one job.
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.idempotency_key = Some(key.into());

@@ -40,6 +40,8 @@ pub(super) struct Conn {
     pub(super) pending: Bytes,
     /// The newest id that was sent.
     pub(super) told: Seq,
+    /// Past this, Unix milliseconds, nothing may be written.
+    pub(super) until_ms: u64,
     /// All its channels are finished: it ends once everything up to here was sent.
     pub(super) end_after: Option<Seq>,
     /// Rare state, so that quiet connections stay small.
@@ -57,8 +59,10 @@ pub(super) struct Rare {
     pub(super) stale: bool,
     /// What the peer sent though nothing more was expected.
     pub(super) discarded: usize,
-    /// Once it has ended: how long the peer's end is awaited.
+    /// Once it has ended, or was refused: how long the peer is awaited.
     pub(super) linger_until_ms: u64,
+    /// When its end is announced, if that was not done, Unix milliseconds.
+    pub(super) warn_at_ms: Option<u64>,
 }
 
 impl Conn {

@@ -23,9 +23,8 @@ use crate::subscribe::Subscription;
 const PASS_BYTES_MAX: usize = 256 * 1024;
 
 impl Shard {
-    /// Begins a pass if the head has moved.
-    pub(super) fn begin_pass(&mut self) {
-        let head = self.parts.tail.head();
+    /// Begins a pass if the head had moved.
+    pub(super) fn begin_pass(&mut self, head: Seq) {
         if self.pass.is_some() || head <= self.position {
             return;
         }
@@ -69,6 +68,7 @@ impl Shard {
                 self.deleted.retain(|_, upto| *upto > pass.to);
                 let told = std::mem::take(&mut self.deletions);
                 told.into_iter().for_each(|(channel, upto)| self.handle_deleted(channel, upto));
+                self.join_waiting();
                 return;
             };
             self.visit(&pass, visit);
@@ -80,6 +80,11 @@ impl Shard {
         let Some(conn) = self.conns.get_mut(visit.place as usize) else { return };
         // A connection that came or fell behind since the pass began is served from its own cursor.
         if !conn.place.is_in_step() || conn.closing {
+            return;
+        }
+        if conn.is_over(self.unix_ms) {
+            let key = Key { place: visit.place, serial: conn.serial };
+            self.look_at_end(key);
             return;
         }
         let own;
@@ -179,6 +184,9 @@ impl Shard {
     /// The sink has room: what is pending goes first.
     pub(super) fn writable(&mut self, key: Key) {
         let now = self.now_ms;
+        if self.look_at_end(key) {
+            return;
+        }
         let Some(conn) = self.conn(key) else { return };
         conn.blocked = false;
         if !conn.pending.is_empty() {
@@ -225,6 +233,9 @@ impl Shard {
     }
 
     fn serve_behind(&mut self, key: Key) {
+        if self.look_at_end(key) {
+            return;
+        }
         self.tell_deleted(key);
         let (position, in_pass) = (self.position, self.pass.is_some());
         let Some(conn) = self.conn(key) else { return };
@@ -242,7 +253,7 @@ impl Shard {
         if cursor == position {
             conn.place.handle_sent(cursor, position);
             conn.subscription().set_behind(false);
-            conn.rare.take_if(|r| r.discarded == 0 && r.deleted.is_empty());
+            conn.rare.take_if(|r| r.discarded == 0 && r.deleted.is_empty() && r.warn_at_ms.is_none());
             self.parts.metrics.behind.dec();
             return;
         }
@@ -275,9 +286,10 @@ impl Shard {
             return self.enqueue(key);
         }
         // What was said meanwhile may be pending: the slice is read again when there is room.
-        if !conn.wants() {
+        if self.look_at_end(key) {
             return;
         }
+        let Some(conn) = self.conn(key).filter(|conn| conn.wants()) else { return };
         match found {
             Found::Frames { chunk, to } => self.send_slice(key, &chunk, to),
             Found::Reset { control, cursor, grace } => {
@@ -387,7 +399,7 @@ impl Shard {
         self.wheel.set(key, due);
     }
 
-    fn conn(&mut self, key: Key) -> Option<&mut Conn> {
+    pub(super) fn conn(&mut self, key: Key) -> Option<&mut Conn> {
         self.conns.get_mut(key.place as usize).filter(|c| c.serial == key.serial)
     }
 

@@ -12,6 +12,7 @@ use tidings_core::{ChannelName, Seq};
 
 use super::catchup::Slice;
 use super::sink::BodyPipe;
+use super::until::{Joining, Refusal};
 use crate::subscribe::Ticket;
 
 /// Which connection of a shard: its place, and a serial number so that a place may be used again.
@@ -34,6 +35,8 @@ pub(crate) struct Opening {
     pub(crate) grace: Box<[Seq]>,
     /// All channels are finished: the stream ends once everything up to here was sent.
     pub(crate) end_after: Option<Seq>,
+    /// It may be written to until then, Unix milliseconds.
+    pub(crate) until_ms: Option<u64>,
 }
 
 /// A way out that the shard has yet to register.
@@ -62,6 +65,12 @@ pub(crate) enum Command {
     Gone(Key),
     /// Close this connection; its client will come back.
     Close(Key),
+    /// Close it, and say why: its client has to bring something else.
+    Refuse(Key, Refusal),
+    /// It may be written to until then, Unix milliseconds.
+    Until(Key, Option<u64>),
+    /// Channels join it.
+    Join(Key, Box<Joining>),
     Ephemeral(Ephemeral),
     /// What the channel held up to the position was deleted.
     Deleted(ChannelName, Seq),
@@ -75,7 +84,8 @@ pub(crate) enum Command {
 const EPHEMERAL_MAX: usize = 1_024;
 
 /// The queue of one shard. Its length is bounded by what it carries: a connection is opened once (and all are bounded),
-/// has one slice under way, and ephemeral events are counted.
+/// has one slice under way, ephemeral events are counted, and
+/// whatever else is told is answered before its teller goes on.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     queue: Mutex<Queue>,

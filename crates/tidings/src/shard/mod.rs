@@ -20,6 +20,8 @@ mod catchup;
 
 mod deliver;
 
+mod until;
+
 mod run;
 
 use std::sync::Arc;
@@ -31,6 +33,7 @@ use tidings_core::{ChannelName, Seq};
 pub(crate) use catchup::{Readers, retained};
 pub(crate) use inbox::{Command, Ephemeral, Inbox, Key, NewSink, Opening};
 pub(crate) use sink::{BodyPipe, StreamBody};
+pub(crate) use until::{Joining, Refusal};
 
 use crate::log::Log;
 use crate::metrics::Metrics;

@@ -18,6 +18,7 @@ use super::connection::Conn;
 use super::inbox::{Command, Ephemeral, Inbox, Key, NewSink, Opening};
 use super::pass::Pass;
 use super::sink::{Feed, Sink};
+use super::until::{Joining, NEVER};
 use super::wheel::Wheel;
 use crate::frame::Encoding;
 
@@ -52,9 +53,13 @@ pub(super) struct Shard {
     pub(super) deleted: HashMap<ChannelName, Seq>,
     /// Deletions that wait for the end of the pass.
     pub(super) deletions: Vec<(ChannelName, Seq)>,
+    /// Channels that join connections at the end of the pass.
+    pub(super) joining: Vec<(Key, Joining)>,
     pub(super) wheel: Wheel,
     timing: Timing,
     pub(super) now_ms: u64,
+    /// The time of day, read behind the head that this turn goes to: what is over by then gets nothing of it.
+    pub(super) unix_ms: u64,
     pub(super) delivered: u64,
     pub(super) delivered_bytes: u64,
     /// Set once the server stops: over how long connections are closed.
@@ -89,9 +94,11 @@ impl Shard {
             ahead: Vec::new(),
             deleted: HashMap::new(),
             deletions: Vec::new(),
+            joining: Vec::new(),
             wheel: Wheel::new(now_ms),
             timing,
             now_ms,
+            unix_ms: crate::clock::unix_ms(),
             delivered: 0,
             delivered_bytes: 0,
             spread_ms: None,
@@ -120,13 +127,17 @@ impl Shard {
                 std::thread::sleep(Duration::from_millis(100));
             }
             self.now_ms = crate::clock::now_ms();
+            // The head first, then the time and the commands: who was told to go, and whose time was over, before an event
+            // was published does not get it.
+            let head = self.parts.tail.head();
+            self.unix_ms = crate::clock::unix_ms();
             for event in &events {
                 self.handle_socket(event);
             }
             for command in self.inbox.take() {
                 self.handle(command);
             }
-            self.begin_pass();
+            self.begin_pass(head);
             self.drive_pass(VISITS_PER_TURN);
             self.drive_behind(SLICES_PER_TURN);
             for key in self.wheel.due(self.now_ms) {
@@ -178,6 +189,9 @@ impl Shard {
             Command::Writable(key) => self.writable(key),
             Command::Gone(key) => self.remove(key),
             Command::Close(key) => self.close(key),
+            Command::Refuse(key, refusal) => self.refuse(key, &refusal),
+            Command::Until(key, until_ms) => self.set_until(key, until_ms),
+            Command::Join(key, joining) => self.join(key, *joining),
             Command::Ephemeral(event) => self.ephemeral(&event),
             Command::Deleted(channel, upto) => self.handle_deleted(channel, upto),
             Command::Drain(spread_ms) => self.drain(spread_ms),
@@ -187,7 +201,7 @@ impl Shard {
 
     /// Registers a connection as behind, then writes its preamble. Register, then read: nothing can fall between.
     fn open(&mut self, opening: Opening) {
-        let Opening { sink, ticket, preamble, cursor, grace, end_after } = opening;
+        let Opening { sink, ticket, preamble, cursor, grace, end_after, until_ms } = opening;
         self.serials = self.serials.wrapping_add(1);
         let entry = self.conns.vacant_entry();
         let key = Key { place: place(entry.key()), serial: self.serials };
@@ -224,6 +238,7 @@ impl Shard {
             ticket,
             pending: bytes::Bytes::new(),
             told: cursor,
+            until_ms: NEVER,
             end_after,
             rare: None,
         });
@@ -233,6 +248,12 @@ impl Shard {
         {
             conn.rare().grace = grace;
         }
+        // Somebody may have said so before this shard knew of it.
+        if let Some(refusal) = self.conn(key).and_then(|conn| conn.subscription().refused()) {
+            self.say(key, preamble);
+            return self.refuse(key, &refusal);
+        }
+        self.set_until(key, until_ms);
         self.say(key, preamble);
         // It was admitted before a deletion that this shard has told already.
         for (channel, upto) in self.deletions_for(key, cursor) {
@@ -257,7 +278,7 @@ impl Shard {
         let places = self.listeners.get(&event.channel).cloned().unwrap_or_default();
         for place in places {
             let Some(conn) = self.conns.get_mut(place as usize) else { continue };
-            if conn.place.is_in_step() && conn.is_free() {
+            if conn.place.is_in_step() && conn.is_free() && !conn.is_over(self.unix_ms) {
                 let key = Key { place, serial: conn.serial };
                 let bytes = match conn.encoding {
                     Encoding::Plain => event.plain.clone(),
@@ -325,7 +346,10 @@ impl Shard {
         let Some(conn) = self.conns.get(key.place as usize).filter(|c| c.serial == key.serial) else {
             return;
         };
-        let due = conn.timers.poll_timeout(self.now_ms, &self.timing).max(self.now_ms + 1);
+        // The wheel turns with the clock that never jumps; the time of day may have been set meanwhile.
+        let left = conn.until_ms.saturating_sub(self.unix_ms);
+        let due = conn.timers.poll_timeout(self.now_ms, &self.timing).min(self.now_ms.saturating_add(left));
+        let due = due.max(self.now_ms + 1);
         self.wheel.set(key, due);
     }
 
@@ -342,6 +366,13 @@ impl Shard {
             }
             return;
         }
+        if conn.closing && conn.rare.as_ref().is_some_and(|r| (1..=now).contains(&r.linger_until_ms)) {
+            return self.remove(key);
+        }
+        if self.look_at_end(key) {
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(key.place as usize) else { return };
         let quiet = conn.place.is_in_step() && conn.is_free() && !conn.closing;
         let moved = position > conn.told && !in_pass;
         match conn.timers.poll(now, &timing, moved) {
@@ -460,6 +491,7 @@ mod tests {
         let pipe = BodyPipe::new();
         let subscription = Subscription::new("dev", vec![channel()], Encoding::Plain);
         shard.open(Opening {
+            until_ms: None,
             sink: NewSink::Body(Arc::clone(&pipe)),
             ticket: registry.admit(subscription).unwrap(),
             preamble: Bytes::from_static(b":\n\n"),
@@ -484,7 +516,7 @@ mod tests {
             for command in shard.inbox.take() {
                 shard.handle(command);
             }
-            shard.begin_pass();
+            shard.begin_pass(shard.parts.tail.head());
             shard.drive_pass(VISITS_PER_TURN);
             shard.drive_behind(SLICES_PER_TURN);
         }
@@ -499,7 +531,7 @@ mod tests {
         assert!(shard.conns.iter().all(|(_, conn)| conn.place.is_in_step()));
 
         shard.parts.tail.push(vec![frame(1), frame(2)]);
-        shard.begin_pass();
+        shard.begin_pass(shard.parts.tail.head());
         shard.drive_pass(1);
         assert!(shard.pass.is_some(), "one of the two was visited");
         // Larger than what a body takes beside anything else: the visited one is refused.
@@ -530,7 +562,7 @@ mod tests {
         let mut out = [Vec::new(), Vec::new()];
         settle(&mut shard, &mut bodies, &mut out);
         shard.parts.tail.push(vec![frame(1), frame(2)]);
-        shard.begin_pass();
+        shard.begin_pass(shard.parts.tail.head());
         shard.drive_pass(1);
         let typing = Bytes::from(format!("event: typing\ndata: {}\n\n", "x".repeat(100_000)));
         shard.ephemeral(&Ephemeral { channel: channel(), plain: typing.clone(), envelope: typing });
@@ -550,12 +582,12 @@ mod tests {
         // The tail is so small that these are not there: whoever is behind has to ask the log.
         shard.parts.tail = Arc::new(Tail::new(Seq::ZERO, 1, 1));
         shard.parts.tail.push(vec![frame(1), frame(2)]);
-        shard.begin_pass();
+        shard.begin_pass(shard.parts.tail.head());
         shard.drive_pass(VISITS_PER_TURN);
         shard.parts.tail.push(vec![frame(3)]);
         let mut bodies = [open(&mut shard, &registry)];
         let mut out = [Vec::new()];
-        shard.begin_pass();
+        shard.begin_pass(shard.parts.tail.head());
         shard.drive_pass(VISITS_PER_TURN);
         shard.drive_behind(SLICES_PER_TURN);
         let (at, conn) = shard.conns.iter().next().unwrap();

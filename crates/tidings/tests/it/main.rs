@@ -68,6 +68,8 @@ mod floods;
 
 mod health;
 
+mod grants;
+
 mod openapi;
 
 mod model;

@@ -6,6 +6,7 @@
 
 use alloc::vec::Vec;
 
+use crate::grant::Subject;
 use crate::id::EventId;
 use crate::{ChannelName, EventName, Payload};
 
@@ -23,12 +24,27 @@ pub const KEEPALIVE: &[u8] = b":\n\n";
 /// ```
 #[must_use]
 pub fn body(event: &EventName, channel: &ChannelName, time_ms: u64, payload: &Payload) -> Vec<u8> {
+    body_from(event, channel, None, time_ms, payload)
+}
+
+/// The same, with `from` behind `channel`: the user who published it, as the server knows.
+#[must_use]
+pub fn body_from(
+    event: &EventName,
+    channel: &ChannelName,
+    from: Option<&Subject>,
+    time_ms: u64,
+    payload: &Payload,
+) -> Vec<u8> {
     let mut out =
         Vec::with_capacity(64 + event.as_str().len() + channel.as_str().len() + payload.as_str().len());
     if !event.is_message() {
         field(&mut out, "event", event.as_str());
     }
     field(&mut out, "channel", channel.as_str());
+    if let Some(from) = from {
+        field(&mut out, "from", from.as_str());
+    }
     out.extend_from_slice(b"time: ");
     decimal(&mut out, time_ms);
     out.push(b'\n');

@@ -288,9 +288,17 @@ impl Jobs {
         Ok(kept.ok_or_else(|| JobsError::ScheduleNotFound(name.as_str().to_owned()))?.json())
     }
 
-    /// All schedules by name, each as JSON.
-    pub(crate) fn schedules(&self) -> Vec<String> {
-        self.hub.0.jobs.schedules.lock().by_name.values().map(Kept::json).collect()
+    /// The type of a schedule's jobs. `None` if there is no such schedule.
+    pub(crate) fn schedule_type(&self, name: &ScheduleName) -> Option<String> {
+        let kept = self.hub.0.jobs.schedules.find(name)?;
+        Some(kept.job.core.job_type.as_str().to_owned())
+    }
+
+    /// Schedules by name, each as JSON, of the types that `takes` takes.
+    pub(crate) fn schedules(&self, takes: impl Fn(&str) -> bool) -> Vec<String> {
+        let held = self.hub.0.jobs.schedules.lock();
+        let taken = held.by_name.values().filter(|kept| takes(kept.job.core.job_type.as_str()));
+        taken.map(Kept::json).collect()
     }
 
     /// Forgets a schedule. Its jobs stay.

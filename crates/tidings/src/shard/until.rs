@@ -1,0 +1,144 @@
+//! Until when a connection may be written to, and what it listens to.
+//!
+//! Owns: that nothing is written once the time is over or somebody says so, and channels that join. Does not know: why
+//! (users and grants are others').
+//! Flow: a time, a refusal or channels, from others → checked at every write, between two frames → an end that says why.
+
+use std::sync::Arc;
+
+use tidings_core::{ChannelName, Grant, Seq};
+use tokio::sync::oneshot;
+
+use super::catchup::end_of;
+use super::connection::Conn;
+use super::inbox::Key;
+use super::run::{LINGER_MS, Shard};
+use crate::subscribe::Subscription;
+
+/// No end.
+pub(super) const NEVER: u64 = u64::MAX;
+
+/// Channels that join a connection.
+#[derive(Debug)]
+pub(crate) struct Joining {
+    /// What it listens to from now on.
+    pub(crate) subscription: Arc<Subscription>,
+    /// Told from where on; dropped if the connection is gone.
+    pub(crate) joined: oneshot::Sender<Seq>,
+}
+
+/// Why a connection is told to go.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    /// A stable code.
+    pub(crate) code: &'static str,
+    /// Only these channels are meant; empty if all are.
+    pub(crate) channels: Vec<ChannelName>,
+}
+
+impl Refusal {
+    pub(crate) fn new(code: &'static str) -> Self {
+        Self { code, channels: Vec::new() }
+    }
+}
+
+impl Conn {
+    /// Whether nothing may be written any more.
+    pub(super) fn is_over(&self, unix_ms: u64) -> bool {
+        self.until_ms <= unix_ms
+    }
+}
+
+impl Shard {
+    /// It may be written to until then, Unix milliseconds.
+    pub(super) fn set_until(&mut self, key: Key, until_ms: Option<u64>) {
+        let (now, unix) = (self.now_ms, self.unix_ms);
+        let Some(conn) = self.conn(key) else { return };
+        conn.until_ms = until_ms.unwrap_or(NEVER);
+        let Some(until_ms) = until_ms else { return };
+        let warn_at = Grant::expiring_at_ms(until_ms, unix);
+        conn.rare().warn_at_ms = Some(warn_at);
+        for at in [warn_at, until_ms] {
+            self.wheel.set(key, now + at.saturating_sub(unix));
+        }
+    }
+
+    /// What time does to a connection that may be written to only so long. `true` if it was the end.
+    pub(super) fn look_at_end(&mut self, key: Key) -> bool {
+        let unix = self.unix_ms;
+        let Some(conn) = self.conn(key).filter(|conn| conn.until_ms != NEVER && !conn.closing) else {
+            return false;
+        };
+        if conn.is_over(unix) {
+            self.refuse(key, &Refusal::new("token_expired"));
+            return true;
+        }
+        let until_ms = conn.until_ms;
+        if conn.is_free() && conn.rare().warn_at_ms.take_if(|at| *at <= unix).is_some() {
+            self.say(key, crate::control::auth_expiring(until_ms));
+        }
+        false
+    }
+
+    /// Says why, and ends. What is left of a frame is not written: the client has not taken its id.
+    pub(super) fn refuse(&mut self, key: Key, refusal: &Refusal) {
+        let (now, position) = (self.now_ms, self.position);
+        let Some(conn) = self.conn(key).filter(|conn| !conn.closing) else { return };
+        // Whatever is still found for it, or owed to it, is not sent.
+        conn.until_ms = 0;
+        let at = conn.stands_at(position);
+        if conn.is_free() {
+            let id = self.parts.log.epochs().id(at).stopped();
+            self.say(key, crate::control::unauthorized(refusal.code, &refusal.channels, id));
+        } else {
+            conn.pending = bytes::Bytes::new();
+        }
+        self.parts.metrics.unauthorized.inc();
+        self.close(key);
+        if let Some(conn) = self.conn(key) {
+            conn.rare().linger_until_ms = now + LINGER_MS;
+        }
+        self.wheel.set(key, now + LINGER_MS);
+    }
+
+    /// Channels join between two passes, where the connection stands: it gets what lies behind that.
+    pub(super) fn join(&mut self, key: Key, joining: Joining) {
+        if self.pass.is_some() {
+            return self.joining.push((key, joining));
+        }
+        let position = self.position;
+        let Joining { subscription, joined } = joining;
+        let end = end_of(&*self.parts.log, &subscription.channels);
+        let Some(conn) = self.conn(key).filter(|conn| !conn.closing) else { return };
+        let at = conn.place.cursor(position);
+        subscription.set_behind(!conn.place.is_in_step());
+        let old = std::mem::replace(&mut conn.ticket.subscription, Arc::clone(&subscription));
+        conn.many = subscription.channels.len() > 1;
+        conn.end_after = end;
+        let reading = conn.reading;
+        if reading || conn.rare.as_ref().is_some_and(|r| !r.grace.is_empty()) {
+            let rare = conn.rare();
+            // What a reader finds meanwhile is without the new channels: it is read again.
+            rare.stale |= reading;
+            if !rare.grace.is_empty() {
+                let mut grace = std::mem::take(&mut rare.grace).into_vec();
+                grace.resize(subscription.channels.len(), Seq::ZERO);
+                rare.grace = grace.into();
+            }
+        }
+        let new = subscription.channels.iter().skip(old.channels.len());
+        for channel in new {
+            self.listeners.entry(channel.clone()).or_default().push(key.place);
+        }
+        self.enqueue(key);
+        // Nobody waits for the answer any more: the channels have joined all the same.
+        joined.send(at).unwrap_or_default();
+    }
+
+    /// Those that had to wait for the end of a pass.
+    pub(super) fn join_waiting(&mut self) {
+        for (key, joining) in std::mem::take(&mut self.joining) {
+            self.join(key, joining);
+        }
+    }
+}
