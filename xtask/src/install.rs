@@ -20,6 +20,7 @@ const NEEDED: &[(&str, &str, &str)] = &[
     ("nginx", "nginx", "proxy tests"),
     ("redis-server", "redis-server", "what concerns BullMQ"),
     ("xfs_io", "xfsprogs", "the power-loss test"),
+    ("c++", "g++", "fuzzing"),
     ("curl", "curl", "recipes"),
     ("ruby", "ruby", "recipes"),
     ("python3", "python3", "recipes"),

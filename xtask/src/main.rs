@@ -24,6 +24,8 @@ mod sabotage;
 
 mod bench;
 
+mod fuzz;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -35,8 +37,9 @@ fn main() -> ExitCode {
         "torture" => torture::run(&rest),
         "sabotage" => sabotage::run(&rest),
         "bench" => bench::run(&rest),
+        "fuzz" => fuzz::run(&rest),
         _ => Err(anyhow::anyhow!(
-            "usage: cargo xtask test [--list] [STEP…] | torture [--jobs] [--minutes M | --seconds S | --power] | sabotage | bench [--jobs] [SCENARIO…]"
+            "usage: cargo xtask test [--list] [STEP…] | torture [--jobs] [--minutes M | --seconds S | --power] | sabotage | bench [--jobs] [SCENARIO…] | fuzz [--list] [--seconds N] [--keep] [TARGET…]"
         )),
     };
     result.unwrap_or_else(|error| {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::step::{STEP_LIMIT, Summary, command};
-use crate::{install, no_std, tidy};
+use crate::{fuzz, install, no_std, tidy};
 
 type Step = (&'static str, fn() -> Result<()>);
 
@@ -27,6 +27,7 @@ const STEPS: &[Step] = &[
     ("doctests", || cargo(&["test", "--workspace", "--doc", "--no-fail-fast"])),
     ("docs", docs),
     ("js", js),
+    ("fuzz", fuzz::step),
     ("e2e", e2e),
     ("torture", torture),
 ];

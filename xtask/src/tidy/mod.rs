@@ -13,8 +13,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-/// Folders that others made.
-const SKIPPED: &[&str] = &["target", "node_modules", "tidings-data", "tidings-demo"];
+/// Folders that others or chance made.
+const SKIPPED: &[&str] =
+    &["target", "node_modules", "tidings-data", "tidings-demo", "corpus", "regressions", "artifacts"];
 
 /// Folders with a dot that are ours; others belong to tools.
 const DOTTED: &[&str] = &[".ci", ".cargo"];
