@@ -12,6 +12,8 @@ mod no_std;
 
 mod tidy;
 
+mod deny;
+
 mod test;
 
 mod checker;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::step::{STEP_LIMIT, Summary, command};
-use crate::{fuzz, install, no_std, tidy};
+use crate::{deny, fuzz, install, no_std, tidy};
 
 type Step = (&'static str, fn() -> Result<()>);
 
@@ -20,6 +20,7 @@ const STEPS: &[Step] = &[
     ("install", install::run),
     ("fmt", || cargo(&["fmt", "--all", "--check"])),
     ("tidy", tidy::run),
+    ("deny", deny::run),
     ("no_std", no_std::run),
     ("build", || cargo(&["build", "--workspace", "--locked"])),
     ("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
