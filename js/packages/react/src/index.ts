@@ -14,5 +14,5 @@ export { useEvent, type UseEventOptions } from './use-event.js';
 export { useFeed, type Feed, type UseFeedOptions } from './use-feed.js';
 export { useJob, useJobProgress, type UseJob, type UseJobOptions, type UseJobProgressOptions } from './use-job.js';
 export { useLatest, type UseLatestOptions } from './use-latest.js';
-export { useStartJob, type UseStartJob } from './use-start-job.js';
+export { useStartJob, type UseStartJob, type UseStartJobOptions } from './use-start-job.js';
 export { useTidingsStatus } from './use-status.js';

@@ -9,6 +9,11 @@ import { useClient } from './client-context.js';
 import { aliasOf, jobSource } from './job-source.js';
 import { useJob, type UseJob, type UseJobOptions } from './use-job.js';
 
+export interface UseStartJobOptions<R = unknown> extends Omit<UseJobOptions<R>, 'path' | 'initialJob'> {
+  /** A job to show until one is started, such as one that the page's address names; read once. */
+  initialId?: string | null | undefined;
+}
+
 export interface UseStartJob<Input = unknown, R = unknown> {
   /** Makes a job and shows it instead of the one before, which goes on. The job's id, or `null` if there is none: `error` says why. */
   start(...input: undefined extends Input ? [input?: Input] : [input: Input]): Promise<string | null>;
@@ -27,10 +32,10 @@ interface Started {
 
 /** `start(input)` is a `POST` to `path`; what it makes is then watched there. */
 export function useStartJob<Input = unknown, R = unknown>(
-  path: string, options: Omit<UseJobOptions<R>, 'path' | 'initialJob'> = {},
+  path: string, options: UseStartJobOptions<R> = {},
 ): UseStartJob<Input, R> {
   const client = useClient();
-  const [started, set] = useState<Started>({ id: null, starting: false, error: null });
+  const [started, set] = useState<Started>({ id: options.initialId ?? null, starting: false, error: null });
   const newest = useRef(0);
   const start = useCallback(async (input?: Input) => {
     const turn = (newest.current += 1);
@@ -43,8 +48,8 @@ export function useStartJob<Input = unknown, R = unknown>(
     } catch (error) {
       next = { id: null, starting: false, error: asTidingsError(error) };
     }
-    // One that was overtaken goes on, and is not shown.
-    if (turn === newest.current) set(next);
+    // One that was overtaken goes on, and is not shown. One that could not be made leaves what is shown as it is.
+    if (turn === newest.current) set((before) => ({ ...next, id: next.id ?? before.id }));
     return next.id;
   }, [client, path]);
   const job = useJob<R>(started.id, { ...options, path });

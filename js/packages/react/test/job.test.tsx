@@ -207,6 +207,24 @@ describe('useStartJob', () => {
     expect(client.jobs).toHaveLength(1);
   });
 
+  test('shows a job that is known already until it makes one', async () => {
+    const client = fakeClient();
+    let exports: UseStartJob | null = null;
+    function Component() {
+      exports = useStartJob('/api/exports', { initialId: '7' });
+      return String(exports.job.id);
+    }
+    const page = await openPage(client, <Component />);
+    expect([page.text, client.jobs[0]!.options.path]).toEqual(['7', '/api/exports']);
+    client.refuseStart = new TidingsError('network', 'no answer');
+    await frame(() => void exports!.start());
+    expect(page.text).toBe('7');
+    client.refuseStart = null;
+    await frame(() => void exports!.start());
+    await frame();
+    expect(page.text).toBe('job-2');
+  });
+
   test('says why there is none', async () => {
     const client = fakeClient();
     client.refuseStart = new TidingsError('jobs_too_many', 'too many jobs have not ended', { status: 503 });

@@ -90,8 +90,7 @@ export function createBrowser(world: World): Browser {
         for (const [name, waiting] of [...held]) {
           if (waiting.tab !== tab) continue;
           held.delete(name);
-          // A browser takes its time to see that a process is gone.
-          world.env.setTimeout(() => grant(name), 300);
+          grant(name);
         }
         await settled();
       },
