@@ -38,7 +38,7 @@ pub mod jobs;
 
 mod http;
 
-pub use http::arrival::Role;
+pub use http::arrival::{Role, peer};
 pub use http::serve::{serve, serve_all};
 pub use hub::Hub;
 pub use publish::{Publication, PublishError, Published};

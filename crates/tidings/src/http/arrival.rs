@@ -108,6 +108,12 @@ impl Arrival {
     }
 }
 
+/// The other end of the connection that a request came on, if this server accepted it: for those who judge requests.
+#[must_use]
+pub fn peer(extensions: &Extensions) -> Option<IpAddr> {
+    Arrival::of(extensions).peer
+}
+
 /// The address that whoever sent a request counts for, if that is known.
 pub(crate) fn client(hub: &Hub, parts: &Parts) -> Option<IpAddr> {
     let peer = Arrival::of(&parts.extensions).peer?;
