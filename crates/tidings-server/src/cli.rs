@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use tidings::jobs::JobRoute;
 
+use crate::auth::{AuthFlags, KeyCommand, TokenCommand};
 use crate::door::DoorFlags;
 use crate::jobs::JobsCommand;
 
@@ -24,7 +25,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve events from a durable log
-    Serve(ServeFlags),
+    Serve(Box<ServeFlags>),
     /// Run the demo: an export with live progress, notifications and a chat in one page
     Demo(DemoFlags),
     /// Publish an event
@@ -34,6 +35,12 @@ pub(crate) enum Command {
     /// Make jobs, list, show and watch them, cancel or retry them
     #[command(subcommand)]
     Jobs(JobsCommand),
+    /// Make tokens (JWT) by hand, and look into them
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Make API keys for back ends, list and revoke them
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Look at a log on disk without a server, and repair one that is damaged
     #[command(subcommand)]
     Log(LogCommand),
@@ -63,7 +70,7 @@ pub(crate) struct FolderFlags {
 /// Flags of `serve`.
 #[derive(Debug, Args)]
 pub(crate) struct ServeFlags {
-    /// Serve without authentication, on a loopback address only
+    /// Serve without authentication, on a loopback address only; everybody may do everything
     #[arg(long, env = "TIDINGS_DEV")]
     pub(crate) dev: bool,
     /// Address to listen on; port 0 takes a free one. An inherited socket (LISTEN_FDS) wins
@@ -105,6 +112,9 @@ pub(crate) struct ServeFlags {
     /// Delivery threads; 0 means one for each core
     #[arg(long, env = "TIDINGS_SHARDS", default_value_t = 0, value_name = "COUNT")]
     pub(crate) shards: usize,
+    /// Who is known
+    #[command(flatten)]
+    pub(crate) auth: AuthFlags,
     /// What the log keeps
     #[command(flatten)]
     pub(crate) log: LogFlags,

@@ -12,8 +12,8 @@ use listenfd::ListenFd;
 const BACKLOG: i32 = 4_096;
 
 /// Takes the inherited socket if there is one, else binds the address.
-pub(crate) fn listener(address: SocketAddr) -> Result<tokio::net::TcpListener> {
-    let listener = match inherited()? {
+pub(crate) fn listener(address: SocketAddr, is_dev: bool) -> Result<tokio::net::TcpListener> {
+    let listener = match inherited(is_dev)? {
         Some(listener) => listener,
         None => bind(address)?,
     };
@@ -21,7 +21,7 @@ pub(crate) fn listener(address: SocketAddr) -> Result<tokio::net::TcpListener> {
     Ok(tokio::net::TcpListener::from_std(listener)?)
 }
 
-fn inherited() -> Result<Option<TcpListener>> {
+fn inherited(is_dev: bool) -> Result<Option<TcpListener>> {
     let mut sockets = ListenFd::from_env();
     let Some(listener) =
         sockets.take_tcp_listener(0).context("the inherited socket is not a TCP listener")?
@@ -29,7 +29,7 @@ fn inherited() -> Result<Option<TcpListener>> {
         return Ok(None);
     };
     let address = listener.local_addr()?;
-    if !address.ip().is_loopback() {
+    if is_dev && !address.ip().is_loopback() {
         bail!(
             "--dev means no authentication, so the inherited socket on {address} is refused: it is not a loopback address"
         );

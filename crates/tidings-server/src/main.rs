@@ -15,6 +15,10 @@ mod limits;
 
 mod serve;
 
+mod auth;
+
+mod environment;
+
 mod publish;
 
 mod tail;
@@ -47,6 +51,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let done = match cli.command {
         Command::Log(command) => return log::run(&command),
         Command::Jobs(command) => return runtime()?.block_on(jobs::run(command)),
+        Command::Token(command) => return runtime()?.block_on(auth::token(command)),
+        Command::Key(command) => return auth::key(command),
         Command::Serve(flags) => serve::run(&flags),
         Command::Demo(flags) => demo::run(&flags),
         Command::Publish(flags) => runtime()?.block_on(publish::run(flags)),

@@ -4,30 +4,55 @@
 //! Flow: flags → hub → listener → SIGTERM or SIGINT → drain → exit 0; a second signal ends at once.
 
 use std::io::IsTerminal;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use tidings::Hub;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use crate::auth::Sources;
 use crate::cli::{LogFormat, ServeFlags};
-use crate::{limits, listen, settings};
+use crate::{environment, limits, listen, settings};
 
 /// Runs until a signal.
 pub(crate) fn run(flags: &ServeFlags) -> Result<()> {
     logs(&flags.log_filter, flags.log_format)?;
+    environment::check()?;
     // Flags first: a refusal should not leave a data folder behind.
     settings::settings(flags, limits::Allowed::ALL)?;
-    let settings = settings::settings(flags, limits::raise_open_files())?;
+    let sources = Sources::open(&flags.auth, &flags.door.trusted_proxy)?;
+    let mut settings = settings::settings(flags, limits::raise_open_files())?;
+    if let Some(sources) = &sources {
+        settings = settings.authorize(Arc::<Sources>::clone(sources));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let listener = listen::listener(flags.listen)?;
+        let listener = listen::listener(flags.listen, flags.dev)?;
         let hub = Hub::open(settings)?;
+        if let Some(sources) = sources {
+            tokio::spawn(reload_at_signal(Arc::clone(&sources), signal(SignalKind::hangup())?));
+            tokio::spawn(async move { sources.keep_fresh().await });
+        }
         let address = listener.local_addr()?;
         tracing::info!(url = %format!("http://{address}"), data = %flags.data.display(), "serving");
         tidings::serve(listener, hub.router(), &hub, stop_signal()?).await;
         close(hub).await
     })
+}
+
+/// Reads the files of keys again at every SIGHUP. What cannot be read changes nothing.
+async fn reload_at_signal(sources: Arc<Sources>, mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        let reading = Arc::clone(&sources);
+        match tokio::task::spawn_blocking(move || reading.reload()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(error = format!("{error:#}"), "the keys stay as they were");
+            }
+            Err(error) => tracing::error!(%error, "the keys stay as they were"),
+        }
+    }
 }
 
 /// Closes the hub; the last checkpoint makes the next start fast.

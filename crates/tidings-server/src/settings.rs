@@ -1,6 +1,7 @@
 //! From flags to the settings of a hub.
 //!
-//! Owns: the rules that only the binary has: no authentication means loopback. Does not know: defaults of the library.
+//! Owns: the rules that only the binary has: who is known, and without authentication loopback only. Does not know:
+//! defaults of the library.
 //! Flow: flags → checked settings, or one clear sentence.
 
 use std::time::Duration;
@@ -14,16 +15,18 @@ use crate::limits::Allowed;
 
 /// Checks flags and makes settings of them.
 pub(crate) fn settings(flags: &ServeFlags, allowed: Allowed) -> Result<Settings> {
-    if !flags.dev {
-        bail!(
-            "this version has no authentication yet: run it with --dev, on a loopback address, behind your own server"
-        );
-    }
-    if !flags.listen.ip().is_loopback() {
-        bail!(
+    match (flags.dev, flags.auth.source()) {
+        (true, Some(source)) => {
+            bail!("--dev means no authentication, and {source} asks for some: leave one of them out")
+        }
+        (true, None) if !flags.listen.ip().is_loopback() => bail!(
             "--dev means no authentication, so {} is refused: listen on a loopback address such as 127.0.0.1:4080",
             flags.listen
-        );
+        ),
+        (false, None) => bail!(
+            "nobody could do anything: say who is known with --jwt-key, --jwks-url, --api-key-file, --forward-auth or --anonymous, or run it with --dev on a loopback address"
+        ),
+        (true, None) | (false, Some(_)) => {}
     }
     for path in &flags.events_path {
         if !path.starts_with('/') || path.contains(['{', '}', '*']) {
@@ -40,7 +43,7 @@ pub(crate) fn settings(flags: &ServeFlags, allowed: Allowed) -> Result<Settings>
         wanted => wanted.min(allowed.streams),
     };
     let mut settings = Settings::on_disk(&flags.data)
-        .dev(true)
+        .dev(flags.dev)
         .retention(retention)
         .segment_bytes(mib(flags.log.segment_mib))
         .disk_reserve_bytes(mib(flags.log.disk_reserve_mib))

@@ -152,7 +152,7 @@ pub(crate) struct RetryFlags {
 }
 
 /// A duration as people write it: a whole number and a unit.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let refused = || format!("{text:?} is not a duration such as 500ms, 30s, 5m, 2h or 1d");
     let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(refused)?;
     let (number, unit) = text.split_at(digits);

@@ -28,7 +28,8 @@ use anyhow::{Error, Result};
 use tidings_client::Client;
 use tidings_client::jobs::{Jobs, JobsError};
 
-pub(crate) use flags::JobsCommand;
+pub(crate) use flags::{JobsCommand, duration};
+pub(crate) use text::clean;
 
 use crate::cli::ServerFlags;
 
@@ -73,7 +74,7 @@ fn explained(error: JobsError, server: &ServerFlags) -> Error {
         JobsError::NoAnswer(reason) => anyhow::anyhow!("no answer from {}: {reason}", server.url),
         JobsError::Refused(problem) => {
             let text = problem.detail.as_deref().unwrap_or(&problem.title);
-            anyhow::anyhow!("{} ({})", text::clean(text), problem.code)
+            anyhow::anyhow!("{} ({})", clean(text), problem.code)
         }
         other => other.into(),
     }

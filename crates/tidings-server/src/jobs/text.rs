@@ -10,7 +10,7 @@ use tidings_client::State;
 use tidings_client::jobs::Document;
 
 /// Control characters are shown, not obeyed: what a job says must not steer a terminal.
-pub(super) fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for c in text.chars() {
         // The second range turns the direction of text around.

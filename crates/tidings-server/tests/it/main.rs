@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+mod auth;
+
 /// A refusal is quick; this is for machines that are not.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -60,9 +62,12 @@ fn folder() -> TempDir {
 }
 
 #[test]
-fn without_dev_it_does_not_serve() {
+fn without_anybody_who_is_known_it_does_not_serve() {
     let folder = folder();
-    refused(&["serve", "--listen", "127.0.0.1:0"], folder.path(), &["--dev", "no authentication"]);
+    for address in ["127.0.0.1:0", "0.0.0.0:0"] {
+        let names = ["--dev", "--jwt-key", "--api-key-file", "--forward-auth", "--anonymous"];
+        refused(&["serve", "--listen", address], folder.path(), &names);
+    }
     assert!(!folder.path().join("tidings-data").exists(), "a refusal leaves nothing behind");
 }
 
