@@ -96,6 +96,7 @@ describe('the tab that leads', () => {
       const [first] = all.splice(leader(all), 1);
       await first!.tab.kill();
       await publishing;
+      await world.pass(400);
       await calm();
     }
     await world.pass(5_000);
@@ -156,6 +157,37 @@ describe('the tab that leads', () => {
     await calm();
     for (const { got } of all) expect(got).toEqual(numbers(4));
   });
+});
+
+test('what a tab added to a stream that is gone by the time the leader hears of it is added to the next one', async () => {
+  const [first] = await tabs(1);
+  const { answer } = world;
+  // The leader's stream ends, and the next one is open, between the server's answer and the tab's word of it.
+  world.answer = async (request) => {
+    const response = await answer(request)!;
+    if (request.method === 'POST' && request.url.pathname.includes('/c0/')) first!.tab.client.reconnect();
+    return response;
+  };
+  const [second] = await tabs(1, () => 'b');
+  await world.pass(4_000);
+  await calm();
+  await publish(1, 3, 'b');
+  expect(second!.got).toEqual([1, 2, 3]);
+  expect(log.open()).toHaveLength(1);
+});
+
+test('a leader that was frozen and speaks once more confuses nobody', async () => {
+  const all = await tabs(3);
+  await publish(1, 2);
+  all[0]!.tab.freeze();
+  await world.pass(10_000);
+  await calm();
+  // Its timer, and with it its word, comes before it learns that its lock was taken.
+  await all[0]!.tab.thaw();
+  await publish(3, 4);
+  await calm();
+  for (const { got } of all) expect(got).toEqual(numbers(4));
+  expect(log.open()).toHaveLength(1);
 });
 
 describe('tabs of different users', () => {

@@ -353,6 +353,30 @@ describe('the loop', () => {
     expect(((await loop.next()).value as TidingsEvent).data).toBe('live');
   });
 
+  test('one that is slow on a stream of its own holds that back, which is no stall, and gets everything', async () => {
+    world.answer = ({ url }) => (url.pathname === '/v1/history' ? problem(404, 'not_found') : undefined);
+    const client = world.client();
+    client.subscribe('a');
+    await settled();
+    await world.last().hello('e-0');
+    const loop = client.subscribe('a', { from: 'start' })[Symbol.asyncIterator]();
+    await settled();
+    const own = world.last();
+    await own.hello(null);
+    const count = QUEUE_EVENTS_MAX + 500;
+    for (let n = 1; n <= count; n += 1) void own.event(`e-${n}`, 'a', n);
+    await settled();
+    await world.streams[0]!.send(':\n\n');
+    for (let n = 0; n < 6; n += 1) {
+      await world.pass(30_000);
+      await world.streams[0]!.send(':\n\n');
+    }
+    expect(world.streams).toHaveLength(2);
+    const got: unknown[] = [];
+    for (let n = 0; n < count; n += 1) got.push(((await loop.next()).value as TidingsEvent).data);
+    expect(got).toEqual(Array.from({ length: count }, (_, n) => n + 1));
+  });
+
   test('events wait for whoever comes late to their own subscription', async () => {
     const subscription = world.client().subscribe('a');
     await settled();

@@ -90,7 +90,8 @@ export function createBrowser(world: World): Browser {
         for (const [name, waiting] of [...held]) {
           if (waiting.tab !== tab) continue;
           held.delete(name);
-          grant(name);
+          // A browser takes its time to see that a process is gone.
+          world.env.setTimeout(() => grant(name), 300);
         }
         await settled();
       },
