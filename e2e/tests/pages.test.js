@@ -32,15 +32,15 @@ for (const name of BROWSERS) {
       const { server, page } = await start(t, name, testPage('react-page'));
       await page.evaluate(() => globalThis.go('a'));
       await shows(page, '#route', /^a open/);
-      assert.equal((await connections(server)).length, 1);
+      const [first] = await connections(server);
       for (const [n, route] of ['b', 'c', 'a', 'd'].entries()) {
         // What is published behind the render is there, whenever the stream has the channel.
         await page.evaluate((route) => globalThis.go(route), route);
-        await eventually(`channel ${route}`, async () => (await connections(server)).some(({ channels }) => channels.includes(route)));
-        assert.equal((await connections(server)).length, 1);
+        await eventually(`channel ${route}`, async () => (await connections(server))[0].channels.includes(route));
         await server.publish({ channel: route, data: { n } });
         await shows(page, '#route', new RegExp(`^${route} open (\\d,)*${n}$`));
       }
+      assert.deepEqual((await connections(server)).map(({ id }) => id), [first.id]);
       await page.evaluate(() => globalThis.go(null));
       await eventually('the end of the connection', async () => (await connections(server)).length === 0);
     });
@@ -74,10 +74,11 @@ describe('The export in React', { concurrency: 2, timeout: 60_000 }, () => {
   });
 });
 
-test('Notifications are unread and read in both tabs alike', { timeout: 60_000 }, async (t) => {
+test('Notifications are unread and read in both tabs alike, over one connection', { timeout: 60_000 }, async (t) => {
   const { server, pages, page: first } = await start(t, 'chromium', example('notifications'));
   const second = await openPage(t, 'chromium', `${pages.url}/`);
   for (const page of [first, second]) await shows(page, '#state', /^Live/);
+  await eventually('one connection', async () => (await connections(server)).length === 1);
   await click(first, '#send');
   await click(second, '#send');
   for (const page of [first, second]) {
