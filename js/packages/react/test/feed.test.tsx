@@ -1,6 +1,6 @@
 // @vitest-environment happy-dom
 
-import { Profiler } from 'react';
+import { Profiler, useEffect } from 'react';
 import { describe, expect, test } from 'vitest';
 
 import { useEvent, useFeed, useLatest } from '../src/index.js';
@@ -121,7 +121,9 @@ describe('1,000 events in a second', () => {
     const paint = globalThis.requestAnimationFrame;
     globalThis.requestAnimationFrame = () => 0;
     function Component() {
-      return <title>{`${useFeed('log').items.length} unread`}</title>;
+      const unread = useFeed('log').items.length;
+      useEffect(() => { document.title = `${unread} unread`; }, [unread]);
+      return null;
     }
     await openPage(client, <Component />);
     client.publish('log', 'line', 1);

@@ -6,7 +6,7 @@ import { describe, expect, test, vi } from 'vitest';
 import { useJob, useJobProgress, useStartJob, type JobProgress, type UseJob, type UseStartJob } from '../src/index.js';
 import { LINGER_MS } from '../src/limits.js';
 import { documentOf, fakeClient } from './support/fake-client.js';
-import { frame, openPage, pass, stopTime } from './support/page.js';
+import { frame, openPage, pass, stopTime, UNUSED_MS } from './support/page.js';
 
 stopTime();
 
@@ -77,7 +77,7 @@ describe('useJob', () => {
     expect(client.jobs).toHaveLength(1);
     expect(client.jobs[0]!.closed).toBe(false);
     await page.show(null);
-    await pass(LINGER_MS);
+    await pass(UNUSED_MS);
     expect(client.jobs[0]!.closed).toBe(true);
     // Afterwards, it is watched anew.
     await page.show(<Bar />);
