@@ -148,9 +148,11 @@ test('a write from another site is refused before anybody is asked', async () =>
   expect(await write({ 'sec-fetch-site': 'same-site', origin: 'https://evil.app.example' })).toBe(403);
   expect(await write({ origin: 'https://evil.example' })).toBe(403);
   expect(await write({ origin: 'null' })).toBe(403);
+  expect(await write({ 'sec-fetch-site': 'cross-site' })).toBe(403);
   expect(sent).toEqual([]);
   expect(await write({ 'sec-fetch-site': 'same-origin', origin: 'https://app.example' })).toBe(200);
   expect(await write({ origin: 'https://app.example' })).toBe(200);
+  expect(await write({ 'sec-fetch-site': 'same-origin', origin: 'https://public.example' })).toBe(200);
   expect(await write({ 'sec-fetch-site': 'cross-site', origin: 'https://admin.example' })).toBe(200);
   expect(await write({ origin: 'https://public.example', 'x-forwarded-host': 'public.example' })).toBe(200);
   expect(await write({})).toBe(200);

@@ -116,6 +116,7 @@ test('reports of another queue come in order, numbered, of the attempt they were
   void report.retrying({ message: 'busy', nextAttemptAt: 7 });
   void report.attempt(2).progress(50);
   void report.output('tok');
+  void report.attempt(3).output('next');
   await settled(report.complete({ rows: 4 }, [{ name: 'x.csv', url: 'https://x/x.csv' }]));
   const said = asked.slice(1).map(({ path, json: { n, ...rest } }) => [path.replace('/v1/jobs/b1/', ''), rest]);
   expect(said).toEqual([
@@ -124,7 +125,8 @@ test('reports of another queue come in order, numbered, of the attempt they were
     ['fail', { message: 'busy', retrying: true, next_attempt_at: 7, attempt: 1 }],
     ['progress', { progress: 50, attempt: 2 }],
     ['output', { chunks: ['tok'], attempt: 2 }],
-    ['complete', { result: { rows: 4 }, artifacts: [{ name: 'x.csv', url: 'https://x/x.csv' }], attempt: 2 }],
+    ['output', { chunks: ['next'], attempt: 3 }],
+    ['complete', { result: { rows: 4 }, artifacts: [{ name: 'x.csv', url: 'https://x/x.csv' }], attempt: 3 }],
   ]);
   const numbers = asked.slice(1).map(({ json }) => json.n as number);
   expect(numbers.every((n, index) => Number.isSafeInteger(n) && (index === 0 || n > (numbers[index - 1] ?? 0)))).toBe(true);

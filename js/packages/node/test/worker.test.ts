@@ -13,7 +13,7 @@ const leased = (id: string, input: unknown = null, more: object = {}) => ({
 interface Script {
   /** Answers to requests for jobs, behind the first; then none comes. */
   leases?: Reply[];
-  reports?: (Reply | ((asked: Asked) => Reply))[];
+  reports?: (Reply | ((asked: Asked) => Reply | Promise<Reply>))[];
   renewal?: (asked: Asked) => Reply;
 }
 
@@ -174,6 +174,16 @@ test('a lease that was lost while a report is repeated ends the repeats', async 
   expect(new Set(run.reports().map(([verb]) => verb))).toEqual(new Set(['j1/progress']));
 });
 
+test('a lease that ends with the very report of the end is no lost lease', async () => {
+  const later = () => new Promise<Reply>((resolve) => setTimeout(() => resolve(stored()), 25_000));
+  const run = await reported(() => 'done', {
+    reports: ['drop', later],
+    renewal: () => ok({ leases: [{ id: 'j1', status: 'lost' }], worker: { state: 'run' } }),
+  });
+  expect(run.reports().map(([verb, { result }]) => [verb, result])).toEqual(Array(2).fill(['j1/complete', 'done']));
+  expect(run.errors).toEqual([]);
+});
+
 test('a renewal or an answer tells of the wish to cancel, and what then is thrown is that', async () => {
   const cancel = { reason: 'changed my mind', deadline: 5 };
   const scripts: Script[] = [
@@ -287,6 +297,14 @@ test('a failed request for jobs is made again, an early empty one later, and a r
   expect(run.leasesAsked()).toHaveLength(6);
   expect(run.errors.map(({ code }) => code)).toEqual(['no_answer', 'overloaded']);
   await run.worker.stop();
+});
+
+test('a server that answers at once that there is nothing is not asked without end', async () => {
+  const run = working([], () => {}, { leases: Array.from({ length: 1_000 }, () => new Response(null, { status: 204 })) });
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(run.leasesAsked().length).toBeLessThan(60);
+  expect(run.leasesAsked().length).toBeGreaterThan(10);
+  await stopped(run.worker);
 });
 
 test('never more than the concurrency runs, and each request asks for what is free', async () => {

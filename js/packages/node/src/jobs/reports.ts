@@ -150,7 +150,6 @@ export function createReports(options: ReportsOptions): Reports {
     const isEnd = 'isEnd' in pending && pending.isEnd;
     const sentAt = performance.now();
     try {
-      if (signal?.aborted && !isEnd) throw signal.reason;
       const answer = await send(transport, {
         method: 'POST',
         path: `${path}/${pending.kind}`,

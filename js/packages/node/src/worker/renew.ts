@@ -83,8 +83,9 @@ export function startRenewals(options: RenewOptions): Renewals {
     for (const run of held) {
       const lease = byId.get(run.id);
       if (lease?.status === 'lost') run.handleLost();
-      // Not answered for: as if the request had failed. The pause keeps that from being a busy loop.
-      else run.handleRenewed(askedAt, wish(lease));
+      // Also where it is lost because its end was just reported, or where nothing was said of it: whatever the answer, the
+      // next renewal is not due at once.
+      run.handleRenewed(askedAt, wish(lease));
     }
     options.onState(renewed.worker?.state ?? 'run');
   }
