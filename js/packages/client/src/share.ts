@@ -29,7 +29,7 @@ type Message =
   | { type: 'event'; term: string; event: EventText }
   | { type: 'reset'; term: string; reset: LinkReset }
   | { type: 'ended'; term: string; channels: readonly string[] }
-  | { type: 'refused'; term: string; channels: readonly string[] | null; code: string; message: string; status: number | undefined }
+  | { type: 'refused'; term: string; channels: readonly string[]; code: string; message: string; status: number | undefined }
   | { type: 'joined'; term: string; tab: string; channels: readonly string[]; position: string | null }
   | { type: 'full'; term: string; tab: string }
   | { type: 'left'; term: string; tab: string }
@@ -39,7 +39,8 @@ type Message =
   | { type: 'reconnect' }
   | { type: 'bye'; tab: string };
 
-type Role = 'none' | 'follower' | 'leader' | 'apart';
+/** Retired: it led, and was refused; others try with credentials of their own. */
+type Role = 'none' | 'follower' | 'leader' | 'apart' | 'retired';
 
 export function createShared(context: Context, sink: SourceSink): Source {
   const { env, api, options } = context;
@@ -155,10 +156,12 @@ export function createShared(context: Context, sink: SourceSink): Source {
         sink.ended(channels);
       },
       refused(channels, error) {
+        if (channels === null) return retire(error);
         post({ type: 'refused', term, channels, code: error.code, message: error.message, status: error.status });
         sink.refused(channels, error);
       },
       status(status) {
+        if (role !== 'leader') return;
         sink.status(status);
         tellState();
       },
@@ -167,10 +170,19 @@ export function createShared(context: Context, sink: SourceSink): Source {
     alive();
   }
 
+  function retire(error: TidingsError): void {
+    sink.moved();
+    role = 'retired';
+    leave();
+    role = 'retired';
+    sink.refused(null, error);
+  }
+
   function stopLeading(): void {
     env.clearTimeout(aliveTimer);
-    lane?.close();
+    const before = lane;
     lane = null;
+    before?.close();
     others.clear();
     resign?.();
     resign = null;
@@ -412,7 +424,7 @@ export function createShared(context: Context, sink: SourceSink): Source {
       wanted = channels;
       env.clearTimeout(linger);
       if (channels.size === 0) {
-        if (role === 'none') return;
+        if (role === 'none' || role === 'retired') return;
         linger = env.setTimeout(() => {
           // A tab that wants nothing leaves the lead to one that does.
           leave();
@@ -420,7 +432,7 @@ export function createShared(context: Context, sink: SourceSink): Source {
         }, LINGER_MS);
         return;
       }
-      if (role === 'none') return enter();
+      if (role === 'none' || role === 'retired') return enter();
       if (lane !== null) return spread();
       for (const name of joined) if (!channels.has(name)) joined.delete(name);
       if (joined.size > 0) want(null);
@@ -429,6 +441,7 @@ export function createShared(context: Context, sink: SourceSink): Source {
     reconnect() {
       if (lane !== null) lane.reconnect();
       else if (role === 'follower') post({ type: 'reconnect' });
+      else if (role === 'retired') enter();
     },
     close() {
       closed = true;

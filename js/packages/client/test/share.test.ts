@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { createLog, type FakeLog } from './support/log.js';
 import { createBrowser, type Browser, type Tab } from './support/tabs.js';
-import { createWorld, settled, type World } from './support/world.js';
+import { createWorld, problem, settled, type World } from './support/world.js';
 
 let world: World;
 let log: FakeLog;
@@ -157,6 +157,27 @@ describe('the tab that leads', () => {
     await calm();
     for (const { got } of all) expect(got).toEqual(numbers(4));
   });
+});
+
+test('a leader that is refused makes room for a tab whose credentials are good, and follows when it has better ones', async () => {
+  const old = await tabs(1, () => 'a', { auth: { token: () => 'old' } });
+  const fresh = await tabs(2, () => 'a', { auth: { token: () => 'fresh' } });
+  await publish(1, 2);
+  const { answer } = world;
+  world.answer = (request) => (request.headers.get('authorization') === 'Bearer old' ? problem(401, 'token_revoked') : answer(request));
+  await log.open()[0]!.end();
+  await world.pass(4_000);
+  await calm();
+  expect(old[0]!.tab.client.status).toMatchObject({ state: 'closed', reason: { code: 'unauthorized' } });
+  await publish(3, 4);
+  expect(fresh.map(({ got, tab }) => [got, tab.client.status.state])).toEqual([[numbers(4), 'open'], [numbers(4), 'open']]);
+  expect(old[0]!.got).toEqual([1, 2]);
+  world.answer = answer;
+  old[0]!.tab.client.reconnect();
+  await calm();
+  await publish(5, 5);
+  for (const { got } of [...old, ...fresh]) expect(got).toEqual(numbers(5));
+  expect(log.open()).toHaveLength(1);
 });
 
 test('what a tab added to a stream that is gone by the time the leader hears of it is added to the next one', async () => {
