@@ -5,6 +5,7 @@
 
 use http::Uri;
 
+use crate::bearer::Bearer;
 use crate::subscribe::Subscribe;
 use crate::transport::Transport;
 
@@ -63,6 +64,36 @@ impl Client {
             return Err(invalid());
         }
         Ok(Self { base: base_url.trim_end_matches('/').into(), transport: Transport::new() })
+    }
+
+    /// Brings a token with every request: a JWT or an API key.
+    ///
+    /// ```
+    /// # use tidings_client::Client;
+    /// # let key = String::new();
+    /// let client = Client::new("http://127.0.0.1:4080")?.bearer(&key);
+    /// # Ok::<(), tidings_client::UrlError>(())
+    /// ```
+    #[must_use]
+    pub fn bearer(self, token: &str) -> Self {
+        Self { transport: self.transport.with_bearer(Bearer::fixed(token)), ..self }
+    }
+
+    /// Asks for a token when one is needed, and for another when the server refuses it, 401 or 403. A subscription then goes
+    /// on where it was; without another token it is over.
+    ///
+    /// ```
+    /// # use tidings_client::Client;
+    /// # async fn log_in() -> Option<String> { None }
+    /// let client = Client::new("http://127.0.0.1:4080")?.tokens(|| async { log_in().await });
+    /// # Ok::<(), tidings_client::UrlError>(())
+    /// ```
+    #[must_use]
+    pub fn tokens<F>(self, source: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Option<String>> + Send + 'static,
+    {
+        Self { transport: self.transport.with_bearer(Bearer::from_source(source)), ..self }
     }
 
     /// Begins a subscription to `channels`; see [`Subscribe::open`].

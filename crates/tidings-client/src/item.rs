@@ -106,6 +106,16 @@ struct DrainData {
     spread_ms: u64,
 }
 
+#[derive(Deserialize)]
+struct Unauthorized {
+    code: String,
+}
+
+/// The code in the data of `tidings.unauthorized`.
+pub(crate) fn code(data: &str) -> String {
+    serde_json::from_str(data).map_or_else(|_| "unauthorized".to_owned(), |data: Unauthorized| data.code)
+}
+
 /// The item of a control event; `None` for one that only moves the position, or that this version does not know.
 pub(crate) fn control(event: &str, data: &str, id: Option<String>) -> Option<Item> {
     match event {

@@ -44,6 +44,8 @@
 mod client;
 pub use client::{Client, UrlError};
 
+mod bearer;
+
 mod transport;
 
 mod call;

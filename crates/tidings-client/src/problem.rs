@@ -36,6 +36,11 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// A problem of which only the code is known.
+    pub(crate) fn of(status: u16, code: String) -> Self {
+        Self { status, code, title: String::new(), detail: None, committed: None }
+    }
+
     /// Reads the problem in a body; anything else becomes one too.
     pub(crate) fn read(status: u16, body: &[u8]) -> Self {
         let read = serde_json::from_slice(body).ok().filter(|problem: &Self| !problem.code.is_empty());

@@ -41,6 +41,8 @@ pub struct Subscription {
     last_id: Option<String>,
     backoff: Backoff,
     failed: u32,
+    /// The code with which the server ended the stream because of its credentials, until another stream is open.
+    refused: Option<String>,
     state: State,
 }
 
@@ -75,7 +77,7 @@ impl Subscription {
     pub(crate) fn new(subscribe: Subscribe, last_id: Option<String>) -> Self {
         let backoff = Backoff::new(subscribe.backoff());
         let state = State::Waiting { until: Instant::now() };
-        Self { subscribe, last_id, backoff, failed: 0, state }
+        Self { subscribe, last_id, backoff, failed: 0, refused: None, state }
     }
 
     /// The next item; `None` when the stream is over for good: all its channels are finished and everything was
@@ -129,7 +131,8 @@ impl Subscription {
             }
         };
         let transport = self.subscribe.client().transport().clone();
-        self.state = State::Opening { attempt: Box::pin(attempt(transport, request)) };
+        let refused = self.refused.clone();
+        self.state = State::Opening { attempt: Box::pin(attempt(transport, request, refused)) };
         Ok(())
     }
 
@@ -137,6 +140,7 @@ impl Subscription {
         match answer {
             Answer::Stream(body) => {
                 self.state = State::Open(Box::new(Open::new(body)));
+                self.refused = None;
                 let attempts = std::mem::take(&mut self.failed);
                 Ok((attempts > 0).then_some(Item::Reconnected { attempts }))
             }
@@ -174,6 +178,9 @@ impl Subscription {
         }
         if !event.event.starts_with("tidings.") {
             return Some(Item::Event(event));
+        }
+        if event.event == "tidings.unauthorized" {
+            self.refused = Some(item::code(&event.data));
         }
         let item = item::control(&event.event, &event.data, position)?;
         match (&item, &mut self.state) {
@@ -252,8 +259,18 @@ impl Open {
 }
 
 /// One attempt at a stream.
-async fn attempt(transport: Transport, request: http::Request<http_body_util::Full<Bytes>>) -> Answer {
+async fn attempt(
+    transport: Transport,
+    request: http::Request<http_body_util::Full<Bytes>>,
+    refused: Option<String>,
+) -> Answer {
     let attempt = async {
+        // The same credentials would be refused again.
+        if let Some(code) = refused
+            && !transport.renew().await
+        {
+            return Answer::Refused(Problem::of(401, code));
+        }
         let response = match transport.stream(request).await {
             Ok(response) => response,
             Err(error) => return network(&error),

@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use hyper_util::client::legacy::Client as Http;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use crate::bearer::Bearer;
 use crate::upload::UploadBody;
 
 /// A refusal that is read whole in place of a stream.
@@ -45,6 +47,7 @@ pub(crate) struct Transport {
     streams: Http<HttpConnector, Full<Bytes>>,
     requests: Http<HttpConnector, Full<Bytes>>,
     uploads: Http<HttpConnector, UploadBody>,
+    bearer: Arc<Bearer>,
 }
 
 impl Transport {
@@ -59,16 +62,38 @@ impl Transport {
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .build(connector);
-        Self { streams, requests, uploads }
+        Self { streams, requests, uploads, bearer: Arc::default() }
     }
 
-    /// Sends a request on a connection of its own and returns when the head of the answer is there.
+    /// The same connections, with other credentials.
+    pub(crate) fn with_bearer(self, bearer: Arc<Bearer>) -> Self {
+        Self { bearer, ..self }
+    }
+
+    /// Sends a request on a connection of its own and returns when the head of the answer is there. If its credentials are
+    /// refused and there are others, it is sent once more: nothing was done.
     pub(crate) async fn stream(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, NoAnswer> {
-        self.streams.request(request).await.map_err(NoAnswer::new)
+        let mut first = request.clone();
+        let used = self.bearer.apply(first.headers_mut()).await;
+        let response = self.streams.request(first).await.map_err(NoAnswer::new)?;
+        if !is_refused(response.status()) || !self.bearer.renew(used.as_ref()).await {
+            return Ok(response);
+        }
+        let mut second = request;
+        self.bearer.apply(second.headers_mut()).await;
+        self.streams.request(second).await.map_err(NoAnswer::new)
+    }
+
+    /// Whether there are other credentials than those that were refused in mid-stream.
+    pub(crate) async fn renew(&self) -> bool {
+        let mut headers = HeaderMap::new();
+        let used = self.bearer.apply(&mut headers).await;
+        self.bearer.renew(used.as_ref()).await
     }
 
     /// Sends a body as it is read, and reads the whole answer. The caller bounds the time.
-    pub(crate) async fn upload(&self, request: Request<UploadBody>) -> Result<Answer, NoAnswer> {
+    pub(crate) async fn upload(&self, mut request: Request<UploadBody>) -> Result<Answer, NoAnswer> {
+        self.bearer.apply(request.headers_mut()).await;
         let response = self.uploads.request(request).await.map_err(NoAnswer::new)?;
         let (head, body) = response.into_parts();
         let body = whole(body, REFUSAL_BYTES_MAX).await?;
@@ -83,13 +108,25 @@ impl Transport {
         bytes_max: usize,
     ) -> Result<Answer, NoAnswer> {
         let exchange = async {
-            let response = self.requests.request(request).await.map_err(NoAnswer::new)?;
+            let mut first = request.clone();
+            let used = self.bearer.apply(first.headers_mut()).await;
+            let mut response = self.requests.request(first).await.map_err(NoAnswer::new)?;
+            if is_refused(response.status()) && self.bearer.renew(used.as_ref()).await {
+                let mut second = request;
+                self.bearer.apply(second.headers_mut()).await;
+                response = self.requests.request(second).await.map_err(NoAnswer::new)?;
+            }
             let (head, body) = response.into_parts();
             let body = whole(body, bytes_max).await?;
             Ok(Answer { status: head.status, headers: head.headers, body })
         };
         tokio::time::timeout(limit, exchange).await.map_err(NoAnswer::new)?
     }
+}
+
+/// Whether other credentials might help.
+fn is_refused(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 
 /// Reads a body of bounded size.

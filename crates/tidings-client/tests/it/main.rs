@@ -8,6 +8,7 @@
     reason = "a test that meets the unexpected has to fail"
 )]
 
+mod bearer;
 mod fake;
 mod jobs;
 mod publish;
