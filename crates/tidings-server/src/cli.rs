@@ -8,8 +8,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use tidings::jobs::JobRoute;
+use tidings_client::Client;
 
-use crate::auth::{AuthFlags, KeyCommand, TokenCommand};
+use crate::auth::{AuthFlags, KeyCommand, TokenCommand, secret_text};
 use crate::door::DoorFlags;
 use crate::jobs::JobsCommand;
 
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     /// Make jobs, list, show and watch them, cancel or retry them
     #[command(subcommand)]
     Jobs(JobsCommand),
+    /// Ask a server on this machine whether it is ready; exit code 0 if it is
+    Health(HealthFlags),
     /// Make tokens (JWT) by hand, and look into them
     #[command(subcommand)]
     Token(TokenCommand),
@@ -187,6 +190,28 @@ pub(crate) struct ServerFlags {
     /// Address of the server
     #[arg(long, env = "TIDINGS_URL", default_value = "http://127.0.0.1:4080", value_name = "URL")]
     pub(crate) url: String,
+    /// File with the token or API key to use; without it, the one in TIDINGS_TOKEN
+    #[arg(long, env = "TIDINGS_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+impl ServerFlags {
+    /// The client of that server, with its token if there is one.
+    pub(crate) fn client(&self) -> anyhow::Result<Client> {
+        let client = Client::new(&self.url)?;
+        Ok(match secret_text(self.token_file.as_deref(), false)? {
+            Some(token) => client.bearer(&token),
+            None => client,
+        })
+    }
+}
+
+/// Flags of `health`.
+#[derive(Debug, Args)]
+pub(crate) struct HealthFlags {
+    /// Address of the server; one that listens on all addresses is asked on loopback
+    #[arg(long, env = "TIDINGS_LISTEN", default_value = "127.0.0.1:4080", value_name = "ADDRESS")]
+    pub(crate) listen: SocketAddr,
 }
 
 /// Flags of `publish`.

@@ -19,6 +19,8 @@ mod auth;
 
 mod environment;
 
+mod health;
+
 mod publish;
 
 mod tail;
@@ -51,6 +53,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let done = match cli.command {
         Command::Log(command) => return log::run(&command),
         Command::Jobs(command) => return runtime()?.block_on(jobs::run(command)),
+        Command::Health(flags) => return health::run(&flags),
         Command::Token(command) => return runtime()?.block_on(auth::token(command)),
         Command::Key(command) => return auth::key(command),
         Command::Serve(flags) => serve::run(&flags),

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 
 use anyhow::{Context, Result};
 use tidings::core::limits::BODY_BYTES_MAX;
-use tidings_client::{Client, Publish, PublishError};
+use tidings_client::{Publish, PublishError};
 
 use crate::cli::PublishFlags;
 
@@ -28,7 +28,7 @@ pub(crate) async fn run(flags: PublishFlags) -> Result<()> {
     if flags.is_final {
         publish = publish.finish();
     }
-    let client = Client::new(&flags.server.url)?;
+    let client = flags.server.client()?;
     let published = client.publish(&publish).await.map_err(|error| match error {
         PublishError::NoAnswer(_) => {
             anyhow::Error::new(error).context(format!("cannot publish to {}", flags.server.url))

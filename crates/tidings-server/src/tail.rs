@@ -7,13 +7,13 @@ use std::io::{ErrorKind, Write};
 
 use anyhow::Result;
 use serde_json::json;
-use tidings_client::{Client, Event, From, Item};
+use tidings_client::{Event, From, Item};
 
 use crate::cli::TailFlags;
 
 /// Follows channels until the stream is over or the reader goes away.
 pub(crate) async fn run(flags: TailFlags) -> Result<()> {
-    let client = Client::new(&flags.server.url)?;
+    let client = flags.server.client()?;
     let mut stream = client.subscribe(flags.channels).from(from(&flags.from)).open()?;
     while let Some(item) = stream.next().await? {
         let line = match &item {

@@ -38,7 +38,7 @@ use self::fetch::Fetch;
 use self::forward::Forward;
 use self::jwt::{Expected, Judged, Jwks, Jwt, Key, KeyFile, Periods};
 
-pub(crate) use commands::{KeyCommand, TokenCommand, key, token};
+pub(crate) use commands::{KeyCommand, TokenCommand, key, secret_text, token};
 pub(crate) use flags::{AuthFlags, SECRET_ENV};
 
 /// Questions to the application at once. More wait, and their time runs.

@@ -25,7 +25,6 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use anyhow::{Error, Result};
-use tidings_client::Client;
 use tidings_client::jobs::{Jobs, JobsError};
 
 pub(crate) use flags::{JobsCommand, duration};
@@ -65,7 +64,7 @@ async fn cancel(flags: flags::CancelFlags) -> Result<ExitCode> {
 
 /// The jobs of the server. Somebody waits at a terminal, so a request that fails is not sent again.
 fn jobs(server: &ServerFlags) -> Result<Jobs> {
-    Ok(Client::new(&server.url)?.jobs().once())
+    Ok(server.client()?.jobs().once())
 }
 
 /// An error as somebody at a terminal wants it.
