@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { expect, onTestFinished, test } from 'vitest';
 import { tidingsProxy, toNodeHandler, type Grant, type NodeHandler, type ProxyOptions } from '@tidings/next';
 import { createTidings } from '@tidings/node';
-import { eventually, startServer } from '../../node/test/support/server.js';
+import { eventually, startGuarded, startServer } from '../../node/test/support/server.js';
 
 const key = 'a secret that is thirty-two bytes long, and more';
 const grant: Grant = { sub: '42', subscribe: ['orders'], publish: ['*'] };
@@ -103,6 +103,68 @@ test('over kill -9 of the server a browser gets every event once, in order, thro
   expect(got).toEqual(published);
   expect(retries.length).toBeGreaterThan(0);
 }, 60_000);
+
+test('the server enforces what authorize granted, on open streams too', async () => {
+  const tidings = await startGuarded();
+  const granted: { now: Grant | null } = { now: { ...grant, publish: ['chat:7'], jobs: ['create:report'], session: 's1' } };
+  const proxy = tidingsProxy({ url: tidings.url, key: tidings.secret, authorize: () => granted.now });
+  const { url } = await listening(toNodeHandler(proxy));
+  const api = createTidings({ url: tidings.url, key: tidings.key });
+  const post = async (path: string, body: object) => {
+    const headers = { 'content-type': 'application/json' };
+    const answer = await fetch(`${url}/rt${path}`, { method: 'POST', headers, body: JSON.stringify(body) });
+    return { status: answer.status, ...((await answer.json()) as { code?: string; id?: string }) };
+  };
+  expect(await post('/v1/publish', { channel: 'chat:7', data: 1 })).toMatchObject({ status: 201 });
+  expect(await post('/v1/publish', { channel: 'chat:8', data: 1 })).toMatchObject({ status: 403, code: 'forbidden' });
+  expect(await post('/v1/jobs', { type: 'other' })).toMatchObject({ status: 403 });
+  const { id = '' } = await post('/v1/jobs', { type: 'report' });
+  expect(await fetch(`${url}/rt/v1/jobs/${id}`).then((answer) => answer.status)).toBe(200);
+
+  const own = streaming(`${url}/rt/events`);
+  const other = streaming(`${url}/rt/events?channel=secrets`);
+  await eventually(() => own.text.includes('tidings.hello') && other.isDone);
+  expect([other.answer?.statusCode, other.text.includes('event: tidings.unauthorized')]).toEqual([200, true]);
+  await api.publish({ channel: 'user:42', data: { n: 1 } });
+  await eventually(() => own.text.includes('{"n":1}'));
+  // Channels are added to the stream that is open.
+  const connection = /"connection":"(\w+)"/.exec(own.text)?.[1];
+  expect(await post(`/v1/connections/${connection}/channels`, { channels: ['orders'] })).toMatchObject({ status: 200 });
+  await api.publish({ channel: 'orders', data: { n: 2 } });
+  await eventually(() => own.text.includes('{"n":2}'));
+  // A log-out: the stream ends at once, and says why.
+  granted.now = null;
+  await api.revoke({ session: 's1' });
+  await eventually(() => own.isDone, 3_000);
+  expect(own.text).toContain('event: tidings.unauthorized');
+  const position = /id: (\S+~s)\n\n$/.exec(own.text)?.[1] ?? '';
+  const again = streaming(`${url}/rt/events`, position);
+  await eventually(() => again.isDone);
+  expect(again.answer?.statusCode).toBe(204);
+  // Another log-in goes on from there.
+  granted.now = { ...grant, session: 's2' };
+  await api.publish({ channel: 'user:42', data: { n: 3 } });
+  const back = streaming(`${url}/rt/events`, position);
+  await eventually(() => back.text.includes('{"n":3}'));
+});
+
+test('a grant that ends is granted anew with the reconnect, and nothing is lost between', async () => {
+  const tidings = await startGuarded();
+  const api = createTidings({ url: tidings.url, key: tidings.key });
+  const authorize = () => ({ ...grant, exp: Math.floor(Date.now() / 1_000) + 3 });
+  const { url } = await listening(toNodeHandler(tidingsProxy({ url: tidings.url, key: tidings.secret, authorize })));
+  const first = streaming(`${url}/events?channel=orders`);
+  await eventually(() => first.text.includes('tidings.hello'));
+  await api.publish({ channel: 'orders', data: { n: 1 } });
+  await eventually(() => first.isDone, 5_000);
+  expect(first.text).toContain('{"n":1}');
+  expect(first.text).toMatch(/\nretry: \d+\n\n$/);
+  expect(first.text).not.toContain('unauthorized');
+  await api.publish({ channel: 'orders', data: { n: 2 } });
+  const second = streaming(`${url}/events?channel=orders`, [...first.text.matchAll(/^id: (.*)$/gm)].at(-1)?.[1]);
+  await eventually(() => second.text.includes('{"n":2}'));
+  expect(second.text).not.toContain('{"n":1}');
+});
 
 test('a page writes through it, also behind a parser of bodies', async () => {
   const { url, tidings } = await proxied();

@@ -286,5 +286,6 @@ test('streams of a subject are listed and closed', async () => {
   expect(open).toMatchObject({ subject: 'ann', channels: ['a'] });
   expect(await connections.close({ subject: 'ann' })).toEqual({ closed: 1 });
   await stream.text();
+  await eventually(async () => (await connections.list({ subject: 'ann' })).length === 0);
   await expect(connections.close({ id: open.id })).rejects.toMatchObject({ code: 'connection_not_found' });
 });

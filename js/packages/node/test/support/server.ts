@@ -2,14 +2,19 @@
 //
 // Owns: starting, stopping and killing it. Does not know: what is asked of it.
 
-import { spawn, type ChildProcess } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { onTestFinished } from 'vitest';
 
 const binary = process.env['TIDINGS_BIN'] ?? fileURLToPath(new URL('../../../../../target/debug/tidings', import.meta.url));
+
+/** What is set for the tests is no setting of the server. */
+const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TIDINGS_')));
 
 /** Small files and a quick drain: a test starts many servers. */
 const FLAGS = ['--segment-mib', '1', '--disk-reserve-mib', '16', '--drain-s', '1', '--shards', '1'];
@@ -31,6 +36,7 @@ export async function startServer(args: string[] = ['--dev']): Promise<Server> {
     async start() {
       child = spawn(binary, ['serve', ...FLAGS, ...args, '--listen', listen, '--data', join(folder, 'data')], {
         stdio: ['ignore', 'pipe', 'pipe'],
+        env,
       });
       server.url = await said(child, /\burl="?(http:\/\/[^\s"/]+)/);
       // A restart comes back where clients expect it.
@@ -53,6 +59,30 @@ export async function startServer(args: string[] = ['--dev']): Promise<Server> {
   });
   await server.start();
   return server;
+}
+
+export interface Guarded extends Server {
+  /** What tokens are signed with. */
+  readonly secret: string;
+  /** An API key that may do everything. */
+  readonly key: string;
+}
+
+/** Starts a server that asks who a request is from; `keys` are more keys that it checks tokens with, in PEM. */
+export async function startGuarded(keys: Record<string, string> = {}): Promise<Guarded> {
+  const folder = await mkdtemp(join(tmpdir(), 'tidings-keys-'));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  const secret = randomBytes(48).toString('base64url');
+  const args = ['--jwt-key', `HS256=${join(folder, 'secret')}`, '--api-key-file', join(folder, 'keys')];
+  await writeFile(join(folder, 'secret'), secret, { mode: 0o600 });
+  for (const [name, pem] of Object.entries(keys)) {
+    await writeFile(join(folder, name), pem);
+    args.push('--jwt-key', `${name}:${name}=${join(folder, name)}`);
+  }
+  const flags = ['--file', join(folder, 'keys'), '--subscribe', '*', '--publish', '*', '--jobs', '*', '--admin', 'test'];
+  const { stdout } = await promisify(execFile)(binary, ['key', 'new', ...flags], { env });
+  const key = /tk_\S+/.exec(stdout)?.[0] ?? '';
+  return Object.assign(await startServer(args), { secret, key });
 }
 
 /** The first group of `pattern` in what a process prints. What it prints later is read and dropped. */
