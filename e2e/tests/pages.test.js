@@ -28,7 +28,7 @@ for (const name of BROWSERS) {
       assert.ok(renders <= frames + 1, `${renders} renders in ${frames} frames`);
     });
 
-    test('one connection under StrictMode and over changes of route, and no event is lost to them', async (t) => {
+    test('one connection under StrictMode and over changes of route, for channels and a job', async (t) => {
       const { server, page } = await start(t, name, testPage('react-page'));
       await page.evaluate(() => globalThis.go('a'));
       await shows(page, '#route', /^a open/);
@@ -36,10 +36,18 @@ for (const name of BROWSERS) {
       for (const [n, route] of ['b', 'c', 'a', 'd'].entries()) {
         // What is published behind the render is there, whenever the stream has the channel.
         await page.evaluate((route) => globalThis.go(route), route);
-        await eventually(`channel ${route}`, async () => (await connections(server))[0].channels.includes(route));
+        await eventually(`channel ${route}`, async () => (await connections(server))[0]?.channels.includes(route));
         await server.publish({ channel: route, data: { n } });
         await shows(page, '#route', new RegExp(`^${route} open (\\d,)*${n}$`));
       }
+      assert.deepEqual((await connections(server)).map(({ id }) => id), [first.id]);
+      await server.request('PUT', '/v1/jobs/export-7', { type: 'export', state: 'running' });
+      await page.evaluate(() => globalThis.go('job:export-7'));
+      await shows(page, '#job', /^{"status":"running","progress":0}$/);
+      await server.request('POST', '/v1/jobs/export-7/progress', 40);
+      await shows(page, '#job', /^{"status":"running","progress":40}$/);
+      await server.request('POST', '/v1/jobs/export-7/complete', { artifacts: [{ name: 'a.csv', url: 'https://files.example.com/a.csv' }] });
+      await shows(page, '#job', /^{"status":"complete","progress":100,"downloadUrl":"[^"]+"}$/);
       assert.deepEqual((await connections(server)).map(({ id }) => id), [first.id]);
       await page.evaluate(() => globalThis.go(null));
       await eventually('the end of the connection', async () => (await connections(server)).length === 0);
@@ -136,22 +144,22 @@ for (const name of BROWSERS) {
   });
 }
 
-test('The stream of tokens survives reloads in the middle, without loss or repeat', { timeout: 60_000 }, async (t) => {
+test('The stream of tokens survives reloads in the middle and the death of the model, without loss or repeat', { timeout: 60_000 }, async (t) => {
   const { server, page } = await start(t, 'chromium', example('token-stream'));
-  const model = await spawnLogged(`model ${t.name}`, process.execPath, [await program('token-stream', 'model.mjs')], {
-    env: { ...process.env, TIDINGS_URL: server.url, PACE_MS: '12' },
-  });
-  t.after(() => end(model, 'SIGKILL'));
-  await lineMatching(model, /^answers/m, 20_000);
+  const model = await startModel(t, server);
   await click(page, 'form button');
   for (const length of [40, 200, 400]) {
     await eventually(`${length} characters`, async () => (await text(page, '#answer')).length > length);
     assert.equal(await text(page, '#state'), 'running');
     await page.reload();
   }
+  // Half an answer is thrown away, by a page that was there and by one that comes later.
+  await end(model, 'SIGKILL');
+  await startModel(t, server);
   await shows(page, '#state', /^completed$/);
   const id = await page.evaluate(() => location.hash.slice(1));
   const { json: job } = await server.request('GET', `/v1/jobs/${id}`);
+  assert.equal(job.attempt, 2);
   assert.match(job.result.text, /^You asked: “What happens if I reload\?”/);
   assert.equal(await page.$eval('#answer', (node) => node.textContent), job.result.text);
   await page.reload();
@@ -162,6 +170,15 @@ async function start(t, name, files, query = '', args = []) {
   const server = await startServer(t, { args });
   const pages = await startPages(t, server, files);
   return { server, pages, page: await openPage(t, name, `${pages.url}/${query}${query.endsWith('=') ? server.url : ''}`) };
+}
+
+async function startModel(t, server) {
+  const model = await spawnLogged(`model ${t.name}`, process.execPath, [await program('token-stream', 'model.mjs')], {
+    env: { ...process.env, TIDINGS_URL: server.url, PACE_MS: '12' },
+  });
+  t.after(() => end(model, 'SIGKILL'));
+  await lineMatching(model, /^answers/m, 20_000);
+  return model;
 }
 
 async function startExport(t) {

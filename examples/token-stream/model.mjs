@@ -18,7 +18,8 @@ const worker = tidings.worker('answer', async (job, { question }) => {
     text += token
   }
   return { text }
-})
+  // If this process dies, another one begins the answer anew after five seconds.
+}, { leaseMs: 5_000 })
 console.log('answers')
 
 async function* tokens(question, signal) {

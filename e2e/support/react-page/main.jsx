@@ -2,7 +2,7 @@
 
 import { Profiler, StrictMode, useState } from 'react'
 import { createRoot } from 'react-dom/client'
-import { useEvent, useFeed, useLatest } from '@tidings/react'
+import { useEvent, useFeed, useJobProgress, useLatest } from '@tidings/react'
 
 const seen = { frames: 0, renders: 0, worst: 0, handled: [], ready: false, mounts: 0 }
 globalThis.seen = seen
@@ -33,10 +33,15 @@ function Route({ channel }) {
   return <p id="route">{channel} {status.state} {items.map(({ data }) => data.n).join()}</p>
 }
 
+function Job({ id }) {
+  return <p id="job">{JSON.stringify(useJobProgress(id))}</p>
+}
+
 function App() {
   const [route, setRoute] = useState(null)
   globalThis.go = setRoute
   if (route === 'many') return <Profiler id="many" onRender={rendered}><Many /></Profiler>
+  if (route?.startsWith('job:')) return <Job id={route.slice(4)} />
   return route && <Route key={route} channel={route} />
 }
 

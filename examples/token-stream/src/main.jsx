@@ -8,7 +8,7 @@ import { StrictMode, useState } from 'react'
 import { createRoot } from 'react-dom/client'
 import { useFeed, useTidings } from '@tidings/react'
 
-const NOTHING = { text: '', attempt: 0, state: 'queued', error: null }
+const NOTHING = { text: '', attempt: 1, state: 'queued', error: null }
 
 /** The answer is what the events of its job make of it, from the first one on. */
 function reduce([answer = NOTHING], { event, data }) {

@@ -21,7 +21,7 @@ export function TidingsProvider({ client, children }: TidingsProviderProps): Rea
   return createElement(ClientContext.Provider, { value: untyped(client) }, children);
 }
 
-/** The client of the nearest provider, or the default one. Not while a server renders: there is none without a page. */
+/** The client of the nearest provider, or the default one. */
 export function useTidings(): Client {
   return useClient()();
 }
