@@ -60,7 +60,9 @@ export function createHub(context: Context, onStatus: (status: Status) => void, 
       },
       refused(channels, error) {
         for (const feed of [...feeds]) {
-          if (channels === null || feed.channels.some((channel) => channels.includes(channel))) feed.refused(error);
+          if (channels !== null && !feed.channels.some((channel) => channels.includes(channel))) continue;
+          if (channels !== null) denied.add(feed);
+          feed.refused(error);
         }
       },
       moved() {
@@ -86,7 +88,7 @@ export function createHub(context: Context, onStatus: (status: Status) => void, 
   }
 
   function want({ source, feeds }: Track): void {
-    source.want(new Set([...feeds].flatMap((feed) => feed.channels)));
+    source.want(new Set([...feeds].filter((feed) => !denied.has(feed)).flatMap((feed) => feed.channels)));
   }
 
   function place(feed: Feed): Track {
@@ -106,10 +108,13 @@ export function createHub(context: Context, onStatus: (status: Status) => void, 
   }
 
   const home = new Map<Feed, Track>();
+  /** Refused for their channels: not asked for again before `reconnect()`. */
+  const denied = new Set<Feed>();
 
   function leave(feed: Feed): void {
     const it = home.get(feed);
     home.delete(feed);
+    denied.delete(feed);
     if (it === undefined) return;
     it.feeds.delete(feed);
     want(it);
@@ -145,7 +150,12 @@ export function createHub(context: Context, onStatus: (status: Status) => void, 
       return told;
     },
     reconnect() {
-      for (const { source } of tracks) source.reconnect();
+      const again = denied.size > 0;
+      denied.clear();
+      for (const it of tracks) {
+        it.source.reconnect();
+        if (again) want(it);
+      }
     },
     close() {
       closed = { state: 'closed', reason: { code: 'aborted', message: 'close() was called' } };

@@ -164,7 +164,8 @@ export function createLane(context: Context, sink: SourceSink, { start, own }: L
       retry = env.setTimeout(sync, 1_000 + env.random() * 1_000);
       return;
     }
-    if (status !== 404 && status !== 405 && status !== 501 && code !== 'network') report(error);
+    // Who brought no credentials may name channels, but not change a stream.
+    if (![401, 404, 405, 501].includes(status) && code !== 'network') report(error);
     fixed = true;
     sync();
   }
@@ -183,6 +184,15 @@ export function createLane(context: Context, sink: SourceSink, { start, own }: L
   function refused(error: TidingsError): void {
     running = false;
     const [first, ...others] = streaming;
+    // Channels that were to join a stream do not end it.
+    if (news.size > 0 && others.length >= news.size && link.position !== null) {
+      const refused = [...news];
+      refusedAt = link.position;
+      for (const channel of refused) streaming.delete(channel);
+      news = new Set();
+      leave(refused, error);
+      return;
+    }
     if (!OF_A_CHANNEL.includes(error.code) || first === undefined || link.position !== null) {
       refusedAt = link.position;
       return sink.refused(null, error);

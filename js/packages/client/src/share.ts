@@ -33,13 +33,20 @@ type Message =
   | { type: 'joined'; term: string; tab: string; channels: readonly string[]; position: string | null }
   | { type: 'full'; term: string; tab: string }
   | { type: 'left'; term: string; tab: string }
+  | { type: 'stranger'; term: string; tab: string }
   // From the others.
   | { type: 'hi' }
-  | { type: 'want'; tab: string; term: string; channels: readonly string[]; added: { connection: string; channels: readonly string[]; position: string | null } | null }
+  | { type: 'want'; tab: string; term: string; channels: readonly string[]; added: Added | 'ask' | null }
   | { type: 'reconnect' }
   | { type: 'bye'; tab: string };
 
 /** Retired: it led, and was refused; others try with credentials of their own. */
+interface Added {
+  connection: string;
+  channels: readonly string[];
+  position: string | null;
+}
+
 type Role = 'none' | 'follower' | 'leader' | 'apart' | 'retired';
 
 export function createShared(context: Context, sink: SourceSink): Source {
@@ -59,6 +66,9 @@ export function createShared(context: Context, sink: SourceSink): Source {
   let lane: Lane | null = null;
   let resign: (() => void) | null = null;
   const others = new Map<string, { channels: readonly string[]; heardAt: number }>();
+  /** Channels that tabs without credentials have asked for. */
+  const asked = new Map<string, readonly string[]>();
+  let anonymous: boolean | null = null;
   let aliveTimer: unknown;
 
   // As follower, and the leader's own name for its time.
@@ -135,10 +145,13 @@ export function createShared(context: Context, sink: SourceSink): Source {
     forget(name(env.random));
     role = 'leader';
     others.clear();
+    asked.clear();
+    anonymous = null;
     lane = createLane(context, {
       joined(channels, at) {
         sink.joined(channels, at);
         tellState();
+        answer();
       },
       event(event) {
         // Also when nobody has asked yet: a tab whose channels were just added hears of them before it can say so.
@@ -297,6 +310,8 @@ export function createShared(context: Context, sink: SourceSink): Source {
         return tellStatus(theirs);
       case 'full':
         return void (message.tab === tab && apart());
+      case 'stranger':
+        return void (message.tab === tab && next());
       case 'left':
         // It was taken for gone, so there may be a hole: on from where it stood.
         if (message.tab !== tab) return;
@@ -314,6 +329,7 @@ export function createShared(context: Context, sink: SourceSink): Source {
   /** A follower's channels are part of the stream, or become it. */
   function heed({ tab: other, channels, added }: Extract<Message, { type: 'want' }>): void {
     const before = others.get(other);
+    if (added === 'ask') return void heedStranger(other, channels);
     if (before === undefined && added === null) return post({ type: 'left', term, tab: other });
     others.set(other, { channels, heardAt: env.now() });
     if (union().size > STREAM_CHANNELS_MAX) {
@@ -326,6 +342,40 @@ export function createShared(context: Context, sink: SourceSink): Source {
       post({ type: 'joined', term, tab: other, channels: added.channels, position: added.position });
     } else tellState();
     spread();
+  }
+
+  /**
+   * A tab without credentials cannot add channels, nor show whose it is. A leader that has none either does it for it, and what
+   * it gets is what anybody gets.
+   */
+  async function heedStranger(other: string, channels: readonly string[]): Promise<void> {
+    const [stream, time] = [lane?.connection, term];
+    if (anonymous === null && stream != null) {
+      try {
+        await api.call('POST', `connections/${stream}/channels`, { body: { channels: [...union()] } });
+        anonymous = false;
+      } catch (error) {
+        if ((error as TidingsError).status !== undefined) anonymous = (error as TidingsError).status === 401 && context.auth.cookie;
+      }
+    }
+    if (role !== 'leader' || time !== term || anonymous === null) return;
+    if (!anonymous) return post({ type: 'stranger', term, tab: other });
+    others.set(other, { channels, heardAt: env.now() });
+    if (union().size > STREAM_CHANNELS_MAX) {
+      others.delete(other);
+      return post({ type: 'full', term, tab: other });
+    }
+    asked.set(other, channels);
+    spread();
+    answer();
+  }
+
+  function answer(): void {
+    for (const [other, channels] of asked) {
+      if (lane === null || !channels.every((name) => lane!.has(name))) continue;
+      asked.delete(other);
+      post({ type: 'joined', term, tab: other, channels, position: lane.position });
+    }
   }
 
   async function add(): Promise<void> {
@@ -360,6 +410,7 @@ export function createShared(context: Context, sink: SourceSink): Source {
       for (const name of missing) await alone(name, stream, missing.length, refused);
       return;
     }
+    if (refused.status === 401 && context.auth.cookie) return want('ask');
     if (refused.status === 404 || refused.status === 405 || refused.status === 501 || refused.status === 401) return apart();
     env.setTimeout(() => void add(), 1_000 + env.random() * 1_000);
   }

@@ -228,6 +228,27 @@ describe('tabs of different users', () => {
     for (const { got } of [...anna, ...bert.slice(1)]) expect(got).toEqual(numbers(4));
   });
 
+  test('without any credentials share a stream of what anybody gets, apart from those who have some', async () => {
+    log.subject = ({ headers }) => headers.get('authorization') ?? '';
+    const known = await tabs(1, () => 'a', { auth: { token: () => 'anna' } });
+    const open = await tabs(3, (n) => (n === 2 ? ['a', 'b'] : 'a'));
+    await world.pass(8_000);
+    await calm();
+    expect(log.open().map(({ request }) => request.headers.get('authorization'))).toEqual(['Bearer anna', null]);
+    await publish(1, 3);
+    await log.publish('b', 'b');
+    await calm();
+    expect(known[0]!.got).toEqual([1, 2, 3]);
+    expect(open.map(({ got }) => got)).toEqual([[1, 2, 3], [1, 2, 3], [1, 2, 3, 'b']]);
+    expect(world.errors).toEqual([]);
+    await open[0]!.tab.kill();
+    await publish(4, 5);
+    await world.pass(8_000);
+    await calm();
+    for (const { got } of open.slice(1)) expect(got.filter((n) => n !== 'b')).toEqual(numbers(5));
+    expect(log.open()).toHaveLength(2);
+  });
+
   test('with a key of their own never hear of each other', async () => {
     const first = await tabs(1, () => 'a', { shareKey: 'anna' });
     const second = await tabs(1, () => 'a', { shareKey: 'bert' });

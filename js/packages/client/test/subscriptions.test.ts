@@ -132,6 +132,37 @@ describe('one stream', () => {
     }
   });
 
+  test('without credentials, a channel is named in a new stream, and one that is refused there leaves the others as they were', async () => {
+    world.answer = ({ method, url }) => (method === 'POST' || url.searchParams.getAll('channel').includes('bad') ? problem(401, 'unauthorized') : undefined);
+    const client = world.client();
+    const a = collect(client.subscribe('a'));
+    await settled();
+    await world.last().hello('e-1');
+    const b = collect(client.subscribe('b'));
+    await settled();
+    await world.last().hello('e-1');
+    const refused = vi.fn();
+    client.subscribe('bad').onRefused(refused);
+    await settled();
+    expect(refused).toHaveBeenCalledOnce();
+    expect(world.last().request.url.search).toBe('?channel=a&channel=b');
+    expect(world.last().request.headers.get('last-event-id')).toBe('e-1');
+    await world.last().hello('e-1');
+    await world.last().event('e-2', 'a', 1);
+    await world.last().event('e-3', 'b', 2);
+    expect([a, b]).toEqual([[1], [2]]);
+    const before = world.requests.length;
+    client.subscribe('a').close();
+    await settled();
+    expect(world.requests, 'it is not asked for again by the way').toHaveLength(before);
+    world.answer = ({ method }) => (method === 'POST' ? problem(401, 'unauthorized') : undefined);
+    client.reconnect();
+    await settled();
+    await world.last().hello('e-3');
+    await settled();
+    expect(world.last().request.url.search, 'but when there may be a reason').toBe('?channel=a&channel=b&channel=bad');
+  });
+
   test('more channels than a stream takes go on a second one', async () => {
     const client = world.client();
     const names = Array.from({ length: 130 }, (_, n) => `c${n}`);

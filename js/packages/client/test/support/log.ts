@@ -38,6 +38,7 @@ export function createLog(world: World): FakeLog {
     log.requests.push(`${method} ${url.pathname}`);
     const add = /^\/v1\/connections\/(.+)\/channels$/.exec(url.pathname);
     if (method === 'POST' && add !== null) {
+      if (log.subject(request) === '') return problem(401, 'unauthorized');
       const entry = streams.get(add[1]!);
       if (entry === undefined || entry.stream.aborted || entry.subject !== log.subject(request)) return problem(404, 'connection_not_found');
       const { channels } = body as { channels: string[] };
