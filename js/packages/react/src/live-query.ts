@@ -122,6 +122,8 @@ function createLiveQuery<T>(
     });
     return () => {
       clearTimeout(timer);
+      // Whoever still waits fetches all the same.
+      ready();
       close();
       refetch.stop();
       closed();

@@ -12,7 +12,7 @@ import type { ChannelArgument, ChannelName, DataOf, EventIn, EventNameOf, Unregi
 import { useNewest, useStored } from './use-stored.js';
 
 export interface UseEventOptions {
-  /** Where it begins, read once; default `now`, which is the first render. */
+  /** Where it begins, read once; default `now`: from when the server has heard of it, which is told with the first render. */
   from?: From | undefined;
   /** Events are missing: fetch the state anew. */
   onReset?: ((reset: Reset) => void) | undefined;
@@ -21,8 +21,8 @@ export interface UseEventOptions {
 }
 
 /**
- * Calls `handler` for every event of the types `event` on `channel`, from the first render on, each once and in order.
- * The newest handler is called. Without a channel nothing is opened.
+ * Calls `handler` for every event of the types `event` on `channel`, each once and in order, also for those that came before
+ * it was mounted. The newest handler is called. Without a channel nothing is opened.
  */
 export function useEvent<C extends ChannelName, K extends EventNameOf<C>>(
   channel: ChannelArgument<C>,

@@ -21,7 +21,7 @@ export interface UseFeedOptions<T, E = TidingsEvent, K extends string = string> 
   reduce?: ((items: readonly T[], event: E) => readonly T[]) | undefined;
   /** What is shown first, also by a server that renders; read once. */
   initialItems?: readonly T[] | undefined;
-  /** Where it begins, read once; default `now`, which is the first render. With items from a server: the position they were read at. */
+  /** Where it begins, read once; default `now`: from when the server has heard of it. With items from a server: the position they were read at. */
   from?: From | undefined;
   /** At most one render in this time; default: one per frame. */
   throttleMs?: number | undefined;

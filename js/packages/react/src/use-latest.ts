@@ -14,7 +14,7 @@ import { useNewest, useStored } from './use-stored.js';
 export interface UseLatestOptions<T> {
   /** What is shown until an event comes, also by a server that renders; read once. */
   initialData?: T | undefined;
-  /** Where it begins, read once; default `now`, which is the first render. With data from a server: the position it was read at. */
+  /** Where it begins, read once; default `now`: from when the server has heard of it. With data from a server: the position it was read at. */
   from?: From | undefined;
   /** At most one render in this time; default: one per frame. */
   throttleMs?: number | undefined;
