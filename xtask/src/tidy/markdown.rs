@@ -9,7 +9,13 @@ use std::path::{Component, Path, PathBuf};
 use super::File;
 
 /// Where commands are declared, and where metrics are.
-const COMMANDS: [&str; 2] = ["crates/tidings-server/src/cli.rs", "crates/tidings-server/src/jobs/flags.rs"];
+const COMMANDS: [&str; 5] = [
+    "crates/tidings-server/src/cli.rs",
+    "crates/tidings-server/src/jobs/flags.rs",
+    "crates/tidings-server/src/auth/flags.rs",
+    "crates/tidings-server/src/auth/commands/key.rs",
+    "crates/tidings-server/src/auth/commands/token.rs",
+];
 const CHORES: &str = "xtask/src/main.rs";
 const METRICS: &str = "crates/tidings/src/metrics.rs";
 const METRICS_PAGE: &str = "docs/metrics.md";
