@@ -6,7 +6,9 @@ import { build } from 'esbuild';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 
-const BUDGET_BYTES = 8_000;
+// The goal was 8 kB. What is in it decides what is delivered, so it is not fetched later: browsers remember for the life of a page
+// that a module could not be fetched, and a client that never comes up is worse than one that is larger.
+const BUDGET_BYTES = 11_500;
 
 const bundle = await build({
   stdin: { contents: "export * from '@tidings/client'", resolveDir: fileURLToPath(new URL('.', import.meta.url)) },

@@ -2,6 +2,7 @@
 //
 // Owns: full jitter, floors, when the counting begins anew. Does not know: why a try failed, who waits.
 
+import type { Env } from './env.js';
 import { RETRY_AFTER_MAX_MS, RETRY_DEFAULT_MS, RETRY_MAX_MS, RETRY_MIN_MS } from './limits.js';
 import type { RetryOptions } from './options.js';
 
@@ -62,4 +63,15 @@ export function retryAfterMs(header: string | null, now: number): number | undef
   if (header === null || header === '') return undefined;
   const ms = /^\d+$/.test(header) ? Number(header) * 1_000 : Date.parse(header) - now;
   return Number.isFinite(ms) ? Math.max(0, ms) : undefined;
+}
+
+/** The wait before a request beside the stream is repeated; an abort ends it. */
+export function pause(env: Env, attempt: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = env.setTimeout(resolve, 500 + env.random() * Math.min(30_000, 500 * 2 ** attempt));
+    signal.addEventListener('abort', () => {
+      env.clearTimeout(timer);
+      resolve();
+    }, { once: true });
+  });
 }

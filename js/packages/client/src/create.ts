@@ -4,9 +4,10 @@
 
 import { createApi, type Api } from './api.js';
 import { createAuth } from './auth.js';
+import { callEach, listen } from './callbacks.js';
 import type { Client } from './client.js';
 import { globalEnv, type Env } from './env.js';
-import { TidingsError } from './error.js';
+import type { TidingsError } from './error.js';
 import type { AnyChannels } from './event.js';
 import type { FeedOptions } from './feed.js';
 import { createHub } from './hub.js';
@@ -45,15 +46,7 @@ export function createClientIn<M = AnyChannels>(env: Env, options: ClientOptions
       return (api ??= createApi(options, env, auth));
     },
   };
-  const tell = (status: Status): void => {
-    for (const callback of callbacks) {
-      try {
-        callback(status);
-      } catch (cause) {
-        report(new TidingsError('handler_failed', `a handler threw: ${String(cause)}`, { cause }));
-      }
-    }
-  };
+  const tell = (status: Status): void => callEach(report, callbacks, status);
   const shared = options.share !== false && env.locks !== undefined && env.BroadcastChannel !== undefined;
   const hub = shared ? createHub(context, tell, createSharedLater) : createHub(context, tell);
   const jobs: Jobs = {
@@ -74,10 +67,7 @@ export function createClientIn<M = AnyChannels>(env: Env, options: ClientOptions
     get status() {
       return hub.status;
     },
-    onStatus(callback) {
-      callbacks.add(callback);
-      return () => void callbacks.delete(callback);
-    },
+    onStatus: (callback) => listen(callbacks, callback),
     reconnect: () => hub.reconnect(),
     close: () => hub.close(),
   };

@@ -4,6 +4,7 @@
 // streams, tabs, or who else subscribes.
 // Flow: a source's events → queue → handlers and loop; what the queue cannot hold is read from history when its turn comes.
 
+import { callEach, guard } from './callbacks.js';
 import type { From, Subscription } from './client.js';
 import { TidingsError } from './error.js';
 import type { EventOf, Reset, TidingsEvent } from './event.js';
@@ -117,7 +118,7 @@ export function createFeed(context: Context, channels: readonly string[], option
         over();
         break;
       }
-      if ('resets' in item) for (const reset of item.resets) each(onReset, reset);
+      if ('resets' in item) for (const reset of item.resets) callEach(report, onReset, reset);
       else {
         const slow = deliver(item.event);
         if (slow !== undefined) {
@@ -149,8 +150,8 @@ export function createFeed(context: Context, channels: readonly string[], option
       const { event: type, channel, from, time, id } = incoming;
       const event: TidingsEvent = { event: type, data: checked.data, channel, from, time, id };
       busy = true;
-      for (const handler of handlers.get(type) ?? []) guard(() => handler(event.data, event));
-      each(any, event);
+      for (const handler of handlers.get(type) ?? []) guard(report, () => handler(event.data, event));
+      callEach(report, any, event);
       busy = false;
       const wanted = loop?.wanted;
       if (loop !== null && wanted != null) {
@@ -191,24 +192,6 @@ export function createFeed(context: Context, channels: readonly string[], option
     } catch (cause) {
       return broken(cause);
     }
-  }
-
-  function guard(call: () => unknown): void {
-    try {
-      const result = call();
-      // An async handler is not waited for, but what it throws is not lost.
-      if (result instanceof Promise) result.catch(failed);
-    } catch (cause) {
-      failed(cause);
-    }
-  }
-
-  function failed(cause: unknown): void {
-    report(new TidingsError('handler_failed', `a handler threw: ${String(cause)}`, { cause }));
-  }
-
-  function each<T>(callbacks: Iterable<(value: T) => void>, value: T): void {
-    for (const callback of callbacks) guard(() => callback(value));
   }
 
   // Where it stands to the stream.
@@ -282,7 +265,7 @@ export function createFeed(context: Context, channels: readonly string[], option
     queue.length = 0;
     options.signal?.removeEventListener('abort', over);
     host.release(feed);
-    each(onEnd, undefined);
+    callEach(report, onEnd, undefined);
     loop?.wanted?.({ done: true, value: undefined });
     for (const go of room.splice(0)) go();
   }
@@ -320,7 +303,7 @@ export function createFeed(context: Context, channels: readonly string[], option
       return this;
     },
     onEnd(callback) {
-      if (mode === 'closed') queueMicrotask(() => guard(callback));
+      if (mode === 'closed') queueMicrotask(() => guard(report, callback));
       else onEnd.add(callback);
       attached();
       return this;
@@ -417,7 +400,7 @@ export function createFeed(context: Context, channels: readonly string[], option
       const reject = loop?.failed;
       if (loop !== null) loop.wanted = loop.failed = null;
       reject?.(error);
-      each(onRefused, error);
+      callEach(report, onRefused, error);
     },
     rejoin() {
       if (mode === 'closed') return;

@@ -2,6 +2,7 @@
 //
 // Owns: one page of it, and trying again. Does not know: who reads it.
 
+import { pause } from './backoff.js';
 import { TidingsError } from './error.js';
 import { HISTORY_PAGE_EVENTS } from './limits.js';
 import { listed, type Incoming, type Listed } from './incoming.js';
@@ -33,14 +34,7 @@ export async function readHistory(
       const again = code === 'network' || code === 'token_failed' || status === 429 || status === 408 || (status >= 500 && status !== 501);
       if (!again || signal.aborted) throw error;
     }
-    const ms = 500 + env.random() * Math.min(30_000, 500 * 2 ** attempt);
-    await new Promise<void>((resolve) => {
-      const timer = env.setTimeout(resolve, ms);
-      signal.addEventListener('abort', () => {
-        env.clearTimeout(timer);
-        resolve();
-      }, { once: true });
-    });
+    await pause(env, attempt, signal);
   }
 }
 

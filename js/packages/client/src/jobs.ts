@@ -3,6 +3,8 @@
 // Owns: its document, and that it ends exactly once. Does not know: how its events travel.
 // Flow: a subscription, then the document as it is now, merged by `v`; or the job's own stream, which begins with it.
 
+import { pause } from './backoff.js';
+import { callEach, listen } from './callbacks.js';
 import type { Subscription } from './client.js';
 import { TidingsError } from './error.js';
 import type { CompletedJob, Job, JobHandle, JobLog, JobOptions, StartedJob, TerminalState } from './job.js';
@@ -45,15 +47,7 @@ export function watchJob<R>(context: Context, jobs: Jobs, id: string, options: J
     path === undefined ? jobs.channel(channel, () => void ask(true)) : jobs.stream(`${path.replace(/\/$/, '')}/${encodeURIComponent(id)}/events`, channel)
   ) as unknown as Subscription<JobEvents>;
 
-  function tell<T>(callbacks: Iterable<(value: T) => void>, value: T): void {
-    for (const callback of callbacks) {
-      try {
-        callback(value);
-      } catch (cause) {
-        report(new TidingsError('handler_failed', `a handler threw: ${String(cause)}`, { cause }));
-      }
-    }
-  }
+  const tell = <T>(callbacks: Iterable<(value: T) => void>, value: T): void => callEach(report, callbacks, value);
 
   function merge(job: Job): void {
     env.clearTimeout(grace);
@@ -100,11 +94,7 @@ export function watchJob<R>(context: Context, jobs: Jobs, id: string, options: J
         }
         if (error.status !== undefined && error.status < 500 && error.status !== 429) return finish({ error });
       }
-      const ms = 500 + env.random() * Math.min(30_000, 500 * 2 ** attempt);
-      await new Promise<void>((resolve) => {
-        env.setTimeout(resolve, ms);
-        abort.signal.addEventListener('abort', () => resolve(), { once: true });
-      });
+      await pause(env, attempt, abort.signal);
     }
   }
 
@@ -169,9 +159,4 @@ export function watchJob<R>(context: Context, jobs: Jobs, id: string, options: J
 
 export function startedJob<R>(context: Context, jobs: Jobs, id: string, options: JobOptions): StartedJob<R> {
   return { id, job: watchJob<R>(context, jobs, id, options) };
-}
-
-function listen<T>(callbacks: Set<T>, callback: T): () => void {
-  callbacks.add(callback);
-  return () => void callbacks.delete(callback);
 }
