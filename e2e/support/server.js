@@ -25,12 +25,13 @@ const SERVING = /\b(?:url=|open +)"?(http:\/\/[^\s"/]+)/;
 const HOLDER = fileURLToPath(new URL('holder.py', import.meta.url));
 
 /** Small files and a quick drain: a test starts many servers. */
-const FLAGS = ['--dev', '--segment-mib', '1', '--disk-reserve-mib', '16', '--drain-s', '1', '--shards', '1'];
+const FLAGS = ['--segment-mib', '1', '--disk-reserve-mib', '16', '--drain-s', '1', '--shards', '1'];
 
-/** Starts a server; it and its data are gone when test `t` ends. */
-export async function startServer(t, { args = [], held = false } = {}) {
+/** Starts a server; it and its data are gone when test `t` ends. With `key`, an API key, requests from here bring it. */
+export async function startServer(t, { args = [], held = false, dev = true, key } = {}) {
   const folder = await mkdtemp(join(tmpdir(), 'tidings-e2e-'));
   const server = new (held ? HeldServer : Server)(t.name, join(folder, 'data'), args);
+  Object.assign(server, { dev, key });
   t.after(async () => {
     await server.gone();
     await rm(folder, { recursive: true, force: true });
@@ -52,7 +53,7 @@ class Server {
   }
 
   flags() {
-    const flags = this.args[0] === 'demo' ? this.args : ['serve', ...FLAGS, ...this.args];
+    const flags = this.args[0] === 'demo' ? this.args : ['serve', ...(this.dev ? ['--dev'] : []), ...FLAGS, ...this.args];
     return [...flags, '--listen', this.listen, '--data', this.data];
   }
 
@@ -73,7 +74,7 @@ class Server {
     const type = body === undefined ? {} : { 'content-type': 'application/json' };
     const answer = await fetch(new URL(path, this.url), {
       method,
-      headers: { ...type, ...headers },
+      headers: { ...type, ...(this.key && { authorization: `Bearer ${this.key}` }), ...headers },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
     const text = await answer.text();
