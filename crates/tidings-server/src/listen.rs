@@ -3,22 +3,28 @@
 //! Owns: where connections come from. Does not know: what they ask.
 //! Flow: `LISTEN_FDS` or an address → a listener, and what happened in one sentence if there is none.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 
 use anyhow::{Context, Result, bail};
 use listenfd::ListenFd;
 
+use crate::door::Place;
+
 /// Connections that wait to be accepted: the kernel's own default. Beyond, a reconnecting client loses a whole second.
 const BACKLOG: i32 = 4_096;
 
-/// Takes the inherited socket if there is one, else binds the address.
-pub(crate) fn listener(address: SocketAddr, is_dev: bool) -> Result<tokio::net::TcpListener> {
-    let listener = match inherited(is_dev)? {
-        Some(listener) => listener,
-        None => bind(address)?,
+/// Opens every listener. The first one takes the inherited socket if there is one; the others bind their addresses.
+pub(crate) fn all(places: &[Place], is_dev: bool) -> Result<Vec<(tokio::net::TcpListener, Place)>> {
+    let mut inherited = inherited(is_dev)?;
+    let open = |place: &Place| {
+        let listener = match inherited.take() {
+            Some(listener) => listener,
+            None => bind(place)?,
+        };
+        listener.set_nonblocking(true)?;
+        Ok((tokio::net::TcpListener::from_std(listener)?, *place))
     };
-    listener.set_nonblocking(true)?;
-    Ok(tokio::net::TcpListener::from_std(listener)?)
+    places.iter().map(open).collect()
 }
 
 fn inherited(is_dev: bool) -> Result<Option<TcpListener>> {
@@ -38,10 +44,11 @@ fn inherited(is_dev: bool) -> Result<Option<TcpListener>> {
     Ok(Some(listener))
 }
 
-fn bind(address: SocketAddr) -> Result<TcpListener> {
+fn bind(place: &Place) -> Result<TcpListener> {
+    let Place { address, flag, .. } = *place;
     let listener = TcpListener::bind(address).map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => {
-            anyhow::anyhow!("{address} is taken by another program: stop it, or choose another with --listen")
+            anyhow::anyhow!("{address} is taken by another program: stop it, or choose another with {flag}")
         }
         _ => anyhow::Error::new(error).context(format!("cannot listen on {address}")),
     })?;
@@ -59,7 +66,9 @@ mod tests {
 
     #[test]
     fn a_burst_of_connections_waits_to_be_accepted_and_is_not_refused() {
-        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = "127.0.0.1:0".parse().unwrap();
+        let place = Place { flag: "--listen", address, role: tidings::Role::everything() };
+        let listener = bind(&place).unwrap();
         let address = listener.local_addr().unwrap();
         // Nobody accepts. One that does not fit the queue is tried again by the kernel after a second.
         let connect = |_| TcpStream::connect_timeout(&address, Duration::from_millis(900)).unwrap();

@@ -28,15 +28,22 @@ pub(crate) fn run(flags: &ServeFlags) -> Result<()> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let listener = listen::listener(flags.listen, flags.dev)?;
+        let listeners = listen::all(&flags.door.places(flags.listen, flags.dev)?, flags.dev)?;
         let hub = Hub::open(settings)?;
         if let Some(sources) = sources {
             tokio::spawn(reload_at_signal(Arc::clone(&sources), signal(SignalKind::hangup())?));
             tokio::spawn(async move { sources.keep_fresh().await });
         }
-        let address = listener.local_addr()?;
-        tracing::info!(url = %format!("http://{address}"), data = %flags.data.display(), "serving");
-        tidings::serve(listener, hub.router(), &hub, stop_signal()?).await;
+        let mut served = Vec::new();
+        for (listener, place) in listeners {
+            let url = format!("http://{}", listener.local_addr()?);
+            match place.flag {
+                "--listen" => tracing::info!(%url, data = %flags.data.display(), "serving"),
+                flag => tracing::info!(%url, flag, "serving"),
+            }
+            served.push((listener, hub.router_for(place.role)));
+        }
+        tidings::serve_all(served, &hub, stop_signal()?).await;
         close(hub).await
     })
 }

@@ -28,6 +28,7 @@ pub(crate) fn settings(flags: &ServeFlags, allowed: Allowed) -> Result<Settings>
         ),
         (true, None) | (false, Some(_)) => {}
     }
+    flags.door.places(flags.listen, flags.dev)?;
     for path in &flags.events_path {
         if !path.starts_with('/') || path.contains(['{', '}', '*']) {
             bail!("--events-path {path} is not a path: it starts with / and has no {{ }} or *");

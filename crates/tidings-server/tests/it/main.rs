@@ -2,7 +2,17 @@
 //!
 //! Owns: what somebody at a terminal sees. Does not know: the inside of the binary.
 
-#![allow(clippy::unwrap_used, reason = "a test that meets the unexpected has to fail")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    reason = "a test that meets the unexpected has to fail"
+)]
+
+mod process;
+
+mod listeners;
 
 use std::io::Read;
 use std::net::TcpListener;

@@ -1,0 +1,101 @@
+//! Several listeners, and what is left when descriptors run out.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::process::{PATIENCE, Process, ask, connect};
+use crate::{folder, refused};
+
+const BODY: &str = r#"{"channel":"a","data":1}"#;
+
+#[test]
+fn each_listener_shows_what_it_is_for_and_nothing_else() {
+    let zero = "127.0.0.1:0";
+    let flags = ["--dev", "--listen", zero, "--publish-listen", zero, "--admin-listen", zero];
+    let process = Process::serve("", &flags, 3);
+    let [public, publish, admin] = process.addresses[..] else { panic!("three listeners") };
+    for (path, shown) in [
+        ("/metrics", [404, 404, 200]),
+        ("/readyz", [404, 404, 200]),
+        ("/v1/connections", [404, 404, 200]),
+        ("/healthz", [200, 200, 200]),
+        ("/v1/channels?channel=a", [200, 200, 404]),
+        ("/v1/jobs", [200, 200, 404]),
+    ] {
+        let statuses = [public, publish, admin].map(|address| ask(address, "GET", path, "").0);
+        assert_eq!(statuses, shown, "{path}");
+    }
+    assert_eq!(
+        ask(public, "GET", "/metrics", "").1.replace("/metrics", ""),
+        ask(public, "GET", "/metricz", "").1.replace("/metricz", "")
+    );
+    assert_eq!(ask(publish, "POST", "/v1/publish", BODY).0, 201);
+    assert_eq!(ask(admin, "POST", "/v1/publish", BODY).0, 404);
+    assert!(ask(admin, "GET", "/metrics", "").1.contains("tidings_published_total 1"));
+}
+
+#[test]
+fn two_listeners_on_one_address_are_refused() {
+    let folder = folder();
+    let one = "127.0.0.1:4999";
+    let flags = ["serve", "--dev", "--listen", one, "--admin-listen", one];
+    refused(&flags, folder.path(), &["--listen and --admin-listen are both 127.0.0.1:4999"]);
+    let public = ["serve", "--dev", "--listen", "127.0.0.1:0", "--admin-listen", "0.0.0.0:4999"];
+    refused(&public, folder.path(), &["--admin-listen 0.0.0.0:4999", "loopback"]);
+    assert_eq!(folder.path().read_dir().unwrap().count(), 0, "a refusal leaves nothing behind");
+}
+
+fn subscribe(process: &Process) -> TcpStream {
+    let address = process.addresses[0];
+    let mut socket = connect(address);
+    write!(socket, "GET /events?channel=a HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+    read_until(&mut socket, "tidings.hello");
+    socket
+}
+
+fn read_until(socket: &mut TcpStream, text: &str) {
+    let mut got = String::new();
+    let mut piece = [0; 4_096];
+    while !got.contains(text) {
+        let count = socket.read(&mut piece).unwrap();
+        assert_ne!(count, 0, "it ends behind {got:?}");
+        // What comes may be long, and what is looked for is short.
+        let keep = got.len().saturating_sub(100);
+        got = format!("{}{}", &got[keep..], String::from_utf8_lossy(&piece[..count]));
+    }
+}
+
+/// Seconds of processor time that a process has used.
+fn processor_seconds(id: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    // Fields 14 and 15 of proc(5), in ticks of 10 ms.
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+}
+
+#[test]
+fn with_more_connections_than_descriptors_streams_and_the_log_go_on() {
+    let flags = ["--dev", "--listen", "127.0.0.1:0", "--head-s", "60", "--segment-mib", "1"];
+    let process = Process::serve("ulimit -n 400", &flags, 1);
+    let address = process.addresses[0];
+    let mut streams: Vec<TcpStream> = (0..5).map(|_| subscribe(&process)).collect();
+    let silent: Vec<TcpStream> =
+        (0..600).filter_map(|_| TcpStream::connect_timeout(&address, PATIENCE).ok()).collect();
+    assert!(silent.len() > 400, "{}", silent.len());
+    let used = processor_seconds(process.id());
+    let begun = Instant::now();
+    // Several segments' worth: the log needs descriptors too.
+    for n in 0..20 {
+        let data = format!(r#"{{"channel":"a","data":"{n} {}"}}"#, "x".repeat(200_000));
+        let (status, answer) = ask(address, "POST", "/v1/publish", &data);
+        assert_eq!(status, 201, "{answer}");
+    }
+    for stream in &mut streams {
+        read_until(stream, "data: \"19 ");
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let seconds = processor_seconds(process.id()) - used;
+    assert!(seconds < 0.8 * begun.elapsed().as_secs_f64() + 0.5, "{seconds} s of processor time");
+    assert!(silent.len() > 400);
+}

@@ -1,0 +1,80 @@
+//! A server as a process of its own.
+//!
+//! Owns: its life, and its addresses as its log tells them. Does not know: what is asked of it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// How long anything may take before a test says that it does not come.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct Process {
+    child: Child,
+    /// Addresses in the order of the log: the public one first.
+    pub addresses: Vec<SocketAddr>,
+    _folder: TempDir,
+}
+
+impl Process {
+    /// Starts `tidings serve` and waits for so many listeners; `shell` runs before it in the same shell.
+    pub fn serve(shell: &str, arguments: &[&str], listeners: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", &format!("{shell}\nexec \"$0\" serve \"$@\""), env!("CARGO_BIN_EXE_tidings")])
+            .args(arguments)
+            .current_dir(folder.path())
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut addresses = Vec::new();
+        while addresses.len() < listeners {
+            let line = lines.next().expect("it serves").unwrap();
+            if let Some((_, rest)) = line.split_once("url=http://") {
+                addresses.push(rest.split(' ').next().unwrap().parse().unwrap());
+            }
+        }
+        // The rest of the log has to go somewhere.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, addresses, _folder: folder }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.child.kill().unwrap_or_default();
+        self.child.wait().map(drop).unwrap_or_default();
+    }
+}
+
+/// A connection that waits no longer than a test should.
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let socket = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// Sends a request and reads to the end: status and body.
+pub fn ask(address: SocketAddr, method: &str, target: &str, body: &str) -> (u16, String) {
+    let mut socket = connect(address);
+    let text = format!(
+        "{method} {target} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    socket.write_all(text.as_bytes()).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
