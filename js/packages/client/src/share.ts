@@ -91,7 +91,12 @@ export function createShared(context: Context, sink: SourceSink): Source {
   function enter(): void {
     role = 'follower';
     heardAt = env.now();
-    channel = new env.BroadcastChannel!(lock());
+    try {
+      channel = new env.BroadcastChannel!(lock());
+    } catch {
+      // A page without an origin of its own, such as a sandboxed frame, has no other tabs.
+      return apart();
+    }
     channel.onmessage = ({ data }: MessageEvent<Message>) => hear(data);
     post({ type: 'hi' });
     unlisten ??= env.page.listen((signal) => {
@@ -133,9 +138,11 @@ export function createShared(context: Context, sink: SourceSink): Source {
         lead();
       });
     };
-    locks.request(lock(), steal ? { steal } : { signal: own.signal }, hold).catch(() => {
-      // Stolen by a tab that heard nothing of this one; or it was not waited for any more.
-      if (role === 'leader' && !own.signal.aborted) follow();
+    locks.request(lock(), steal ? { steal } : { signal: own.signal }, hold).catch((error: unknown) => {
+      // It was not waited for any more; or stolen by a tab that heard nothing of this one; or this page may have no locks.
+      if (own.signal.aborted) return;
+      if (role === 'leader') follow();
+      else if (role === 'follower' && (error as Error).name !== 'AbortError') apart();
     });
   }
 
@@ -205,9 +212,10 @@ export function createShared(context: Context, sink: SourceSink): Source {
   function follow(): void {
     // Before the lane is gone: where it stood is where this tab goes on.
     sink.moved();
+    role = 'follower';
     stopLeading();
     forget('');
-    role = 'follower';
+    tellStatus({ state: 'connecting', attempt: 0 });
     heardAt = env.now();
     request(false);
     post({ type: 'hi' });

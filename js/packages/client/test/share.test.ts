@@ -276,6 +276,22 @@ test('an older position in a tab that follows is read up to where it joined', as
   expect(log.open()).toHaveLength(1);
 });
 
+test('where the browser forbids locks or channels, a tab has a stream of its own', async () => {
+  const forbidden = new DOMException('not here', 'SecurityError');
+  for (const less of [
+    { locks: { request: async () => Promise.reject(forbidden) } },
+    { BroadcastChannel: class { constructor() { throw forbidden; } } },
+  ]) {
+    const tab = browser.open();
+    Object.assign(tab.env, less);
+    const got: unknown[] = [];
+    tab.client.subscribe('a').onAny(({ data }) => got.push(data));
+    await calm();
+    await publish(1, 1);
+    expect([got, tab.client.status.state]).toEqual([[1], 'open']);
+  }
+});
+
 test('without locks or channels, or told so, each tab has a stream of its own', async () => {
   const all = await tabs(2, () => 'a', { share: false });
   await publish(1, 1);
