@@ -49,3 +49,6 @@ export const SHARE_GROUPS_MAX: number = 4;
 
 /** How long a leader may take to answer a tab that becomes visible. */
 export const SHARE_ANSWER_MS: number = 1_000;
+
+/** The server's first bytes come with its head. Where they do not, something on the way holds them back. */
+export const FIRST_BYTES_MS: number = 5_000;

@@ -10,7 +10,7 @@ import { createBackoff } from './backoff.js';
 import { TidingsError } from './error.js';
 import type { Env } from './env.js';
 import { incoming, type Incoming } from './incoming.js';
-import { EVENT_CHARS_MAX, KEEPALIVE_DEFAULT_MS, TIMER_MAX_MS, WAKE_SPREAD_MS } from './limits.js';
+import { EVENT_CHARS_MAX, FIRST_BYTES_MS, KEEPALIVE_DEFAULT_MS, TIMER_MAX_MS, WAKE_SPREAD_MS } from './limits.js';
 import type { ClientOptions } from './options.js';
 import type { Block } from './parse.js';
 import type { CloseReason, Status } from './status.js';
@@ -89,6 +89,8 @@ export function createLink({ env, options, api, auth, report }: Context, url: ()
   let watchdog: unknown;
   let hiddenTimer: unknown;
   let renewTimer: unknown;
+  let firstTimer: unknown;
+  let heldBack = false;
 
   const set = (next: Status): void => sink.status((status = next));
 
@@ -132,6 +134,7 @@ export function createLink({ env, options, api, auth, report }: Context, url: ()
         open: () => mine() && open(),
         alive() {
           aliveAt = now();
+          env.clearTimeout(firstTimer);
           if (env.page.offline()) offlineLies = true;
         },
         retry: (ms) => backoff.floor(ms),
@@ -158,6 +161,10 @@ export function createLink({ env, options, api, auth, report }: Context, url: ()
 
   function open(): void {
     openedAt = aliveAt = now();
+    firstTimer = env.setTimeout(() => {
+      if (!heldBack) report(new TidingsError('stalled', 'a stream has begun, but nothing of it came: does a proxy buffer it, or compress it?'));
+      heldBack = true;
+    }, FIRST_BYTES_MS);
     set({ state: 'open', since: openedAt, via });
   }
 
@@ -218,7 +225,7 @@ export function createLink({ env, options, api, auth, report }: Context, url: ()
   }
 
   function clear(): void {
-    for (const timer of [retryTimer, watchdog, renewTimer]) env.clearTimeout(timer);
+    for (const timer of [retryTimer, watchdog, renewTimer, firstTimer]) env.clearTimeout(timer);
     current = null;
     connection = null;
     openedAt = null;

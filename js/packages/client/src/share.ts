@@ -414,6 +414,8 @@ export function createShared(context: Context, sink: SourceSink): Source {
       if (mismatches < 3) return void env.setTimeout(() => void add(), LINGER_MS);
       return next();
     }
+    // The stream still has channels that nobody wants any more.
+    if (refused.code === 'channels_too_many') return apart();
     if (refused.status === 403 || refused.status === 400) {
       for (const name of missing) await alone(name, stream, missing.length, refused);
       return;

@@ -160,6 +160,16 @@ describe('silence', () => {
     expect(world.last().request.headers.get('last-event-id')).toBe('e-1');
   });
 
+  test('a stream that has begun but is held back is reported, once', async () => {
+    subscribed();
+    await world.pass(4_900);
+    expect(world.errors).toEqual([]);
+    await world.pass(200);
+    expect(world.errors).toMatchObject([{ code: 'stalled', message: expect.stringContaining('proxy') as string }]);
+    await world.pass(60_000);
+    expect(world.errors).toHaveLength(1);
+  });
+
   test('a head that does not come ends it too', async () => {
     world.answer = () => new Promise(() => {});
     subscribed();
