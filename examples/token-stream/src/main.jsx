@@ -64,7 +64,7 @@ function Ask() {
       </article>
       <footer>
         <button id="reload" onClick={() => location.reload()}>Reload now</button>
-        <a className="button" href={`#${id ?? ''}`} target="_blank" rel="noopener">Second window</a>
+        <a className="button" href={`#${id ?? ''}`} target="_blank" rel="noopener">New window</a>
       </footer>
     </main>
   )
