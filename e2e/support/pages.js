@@ -20,6 +20,8 @@ const RESOLVE = {
     { find: /^@tidings\/(\w+)$/, replacement: join(PACKAGES, '$1', 'dist', 'index.js') },
     { find: /^@tidings\/(\w+)\/(\w+)$/, replacement: join(PACKAGES, '$1', 'dist', '$2.js') },
     { find: /^(react|react-dom)(?=$|\/)/, replacement: join(MODULES, '$1') },
+    // What the adapters of @tidings/react are for.
+    { find: /^(@tanstack\/react-query|swr)(?=$|\/)/, replacement: join(root, 'js', 'node_modules', '$1') },
   ],
 };
 

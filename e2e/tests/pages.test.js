@@ -28,6 +28,19 @@ for (const name of BROWSERS) {
       assert.ok(renders <= frames + 1, `${renders} renders in ${frames} frames`);
     });
 
+    test('TanStack Query and SWR show the newest, with few fetches', async (t) => {
+      const { server, page } = await start(t, name, testPage('react-page'));
+      await server.publish({ channel: 'adapted', event: 'tick', data: { n: -1 } });
+      await page.evaluate(() => globalThis.go('adapted'));
+      await shows(page, '#adapted', /^-1$/);
+      await publishMany(server, 'adapted');
+      await shows(page, '#adapted', new RegExp(`^${PACE.count} ${PACE.count}$`));
+      // A second of events, at most four in it, one before and one behind; and some more where the machine is slow.
+      const fetches = await page.evaluate(() => globalThis.seen.fetches);
+      assert.ok(fetches <= 20, `${fetches} fetches`);
+      assert.equal((await connections(server)).length, 1);
+    });
+
     test('one connection under StrictMode and over changes of route, for channels and a job', async (t) => {
       const { server, page } = await start(t, name, testPage('react-page'));
       await page.evaluate(() => globalThis.go('a'));

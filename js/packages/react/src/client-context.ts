@@ -7,6 +7,7 @@ import type { Client } from '@tidings/client';
 
 import { untyped, type AnyClient } from './any-client.js';
 import { defaultClient } from './default-client.js';
+import type { Channels } from './register.js';
 
 const ClientContext = createContext<Client | null>(null);
 
@@ -22,8 +23,8 @@ export function TidingsProvider({ client, children }: TidingsProviderProps): Rea
 }
 
 /** The client of the nearest provider, or the default one. */
-export function useTidings(): Client {
-  return useClient()();
+export function useTidings(): Client<Channels> {
+  return useClient()() as unknown as Client<Channels>;
 }
 
 /** The same, asked for when it is needed, which is never while a server renders. */

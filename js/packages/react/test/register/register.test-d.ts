@@ -2,7 +2,7 @@
 
 import { expectTypeOf, test } from 'vitest';
 
-import { useEvent, useFeed, useLatest } from '@tidings/react';
+import { useEvent, useFeed, useLatest, useTidings } from '@tidings/react';
 
 interface Status { jobId: string; status: 'open' | 'done' }
 interface Note { text: string }
@@ -28,6 +28,7 @@ test('channels, event types and data are known', () => {
   expectTypeOf(useLatest('user:42', 'notification').data).toEqualTypeOf<Note | undefined>();
   const { items } = useFeed('orders', { events: ['note'] });
   expectTypeOf(items[0]!.data).toEqualTypeOf<Note>();
+  useTidings().subscribe('orders').on('note', ({ text }) => expectTypeOf(text).toEqualTypeOf<string>());
   // @ts-expect-error there is no such event
   useEvent('orders', 'stauts-update', (data: Status) => data);
   // @ts-expect-error there is no such channel
