@@ -3,7 +3,7 @@
 
 import { createAdmin, type Connections, type Revocation, type Revoked, type Tickets } from './admin.js';
 import type { RetrySettings, Transport } from './call.js';
-import { invalid, TidingsError } from './error.js';
+import { guarded, invalid, type TidingsError } from './error.js';
 import { createJobs, type Jobs } from './jobs/jobs.js';
 import { createPublish, type CallOptions, type Publish } from './publish.js';
 import type { Schema } from './schema.js';
@@ -39,7 +39,7 @@ export interface Tidings<S extends Schema = Schema> {
 
 /** A client of a server. It holds no connection; make one and share it. */
 export function createTidings<S extends Schema = Schema>(options: TidingsOptions): Tidings<S> {
-  const onError = options.onError ?? ((error: TidingsError) => console.error(`tidings: ${error.message}`));
+  const onError = guarded(options.onError ?? ((error) => console.error(`tidings: ${error.message}`)));
   const transport = createTransport(options);
   return {
     publish: createPublish<S>(transport),

@@ -101,6 +101,17 @@ export function reasonOf(error: unknown): string {
   return message;
 }
 
+/** What it throws is not allowed to end what it was told of. */
+export function guarded(onError: (error: TidingsError) => void): (error: TidingsError) => void {
+  return (error) => {
+    try {
+      onError(error);
+    } catch (thrown) {
+      console.error('tidings: onError threw', thrown);
+    }
+  };
+}
+
 export function parsed(body: string): unknown {
   try {
     return JSON.parse(body) as unknown;

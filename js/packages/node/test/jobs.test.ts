@@ -176,12 +176,23 @@ test('a report that failed is told to who awaits it, and to onError where nobody
   await expect(report.progress(Number.NaN)).rejects.toMatchObject({ code: 'request_invalid' });
 });
 
-test('reports that wait are bounded', async () => {
-  const { tidings } = client(() => 'hold');
+test('progress in a loop that never waits is one report, with the last of it', async () => {
+  const { tidings, asked, errors } = client(() => stored());
   const report = tidings.jobs.report('b1');
-  const waiting = Array.from({ length: 10_002 }, (_, n) => report.output(n));
+  for (let n = 1; n <= 50_000; n += 1) void report.progress({ current: n, total: 50_000 });
+  expect(() => report.progress(Number.NaN)).not.toThrow();
+  await settled(report.complete());
+  expect(asked.map(({ json }) => json.current)).toEqual([50_000, undefined]);
+  expect(errors).toEqual([]);
+});
+
+test('reports that wait are bounded, and that is told once', async () => {
+  const { tidings, errors } = client(() => 'hold');
+  const report = tidings.jobs.report('b1');
+  const waiting = Array.from({ length: 10_010 }, (_, n) => report.output(n));
   await vi.advanceTimersByTimeAsync(0);
   await expect(waiting.at(-1)).rejects.toMatchObject({ code: 'reports_too_many', committed: false });
+  expect(errors.map(({ code }) => code)).toEqual(['reports_too_many']);
 });
 
 test('a file comes from text, bytes, a blob, a path or a stream, and only a stream is sent once', async () => {

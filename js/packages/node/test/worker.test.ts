@@ -333,6 +333,22 @@ test('a handler that does not mind its lost lease loses its slot', async () => {
   await stopped(run.worker);
 });
 
+test('an onError that throws ends no run', async () => {
+  const loud = vi.spyOn(console, 'error').mockReturnValue();
+  const run = working([leased('j1')], async (job) => {
+    await job.log('x').catch(() => {});
+    return 'done';
+  }, { reports: [problem(400, 'field_invalid')] }, {
+    onError: () => {
+      throw new Error('mine');
+    },
+  });
+  await until(() => run.reports().some(([verb]) => verb === 'j1/complete'));
+  await stopped(run.worker);
+  expect(loud).toHaveBeenCalledWith('tidings: onError threw', expect.objectContaining({ message: 'mine' }));
+  loud.mockRestore();
+});
+
 test('settings that cannot be are refused', () => {
   const tidings = createTidings({ url: 'http://t', fetch: scripted(() => 'hold').fetch });
   expect(() => tidings.worker({})).toThrow('1 to 100 job types');

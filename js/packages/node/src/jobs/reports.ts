@@ -43,7 +43,7 @@ export interface Reports {
 
 /** One request. What comes while it waits is added to it. */
 type Pending = { waiting: Waiter[]; attempt: number | undefined } & (
-  | { kind: 'progress'; fields: ProgressFields }
+  | { kind: 'progress'; fields: ProgressFields; promise?: Promise<Reported> }
   | { kind: 'logs'; entries: unknown[]; chars: number }
   | { kind: 'output'; entries: unknown[]; chars: number }
   | { kind: ReportVerb; fields: Record<string, unknown>; isEnd: boolean }
@@ -62,6 +62,7 @@ export function createReports(options: ReportsOptions): Reports {
   let n = Date.now() * 1_000;
   const queue: Pending[] = [];
   let count = 0;
+  let isCrowded = false;
   let progressAt = -Infinity;
   let sending: Promise<void> | undefined;
   /** Ends the pause between two progress reports: something else waits behind it. */
@@ -69,14 +70,24 @@ export function createReports(options: ReportsOptions): Reports {
 
   const reports: Reports = {
     attempt: options.attempt,
-    progress: (progress) =>
-      enter((last, waiter) => {
-        const fields = progressFields(progress);
-        if (last?.kind === 'progress') {
-          last.fields = mergeProgress(last.fields, fields);
-          last.waiting.push(waiter);
-        } else push({ kind: 'progress', fields, waiting: [waiter], attempt: reports.attempt });
-      }),
+    progress(progress) {
+      const last = open();
+      // However often it is called: one report waits, and one promise.
+      if (last?.kind === 'progress' && last.promise !== undefined) {
+        try {
+          last.fields = mergeProgress(last.fields, progressFields(progress));
+          return last.promise;
+        } catch (error) {
+          return refused(asError(error));
+        }
+      }
+      const promise = enter((_, waiter) =>
+        push({ kind: 'progress', fields: progressFields(progress), waiting: [waiter], attempt: reports.attempt }),
+      );
+      const pushed = open();
+      if (pushed?.kind === 'progress') pushed.promise = promise;
+      return promise;
+    },
     log: (message, level) => enterEntry('logs', { message, level, ts: Date.now() }),
     output: (chunk) => enterEntry('output', chunk ?? null),
     end: (verb, fields, isEnd = true) =>
@@ -91,16 +102,28 @@ export function createReports(options: ReportsOptions): Reports {
   function enter(add: (last: Pending | undefined, waiter: Waiter) => void, isEnd = false): Promise<Reported> {
     const promise = new Promise<Reported>((resolve, reject) => {
       if (signal?.aborted && !isEnd) throw signal.reason;
-      if (count >= REPORTS_WAITING_MAX && !isEnd) {
-        throw new TidingsError('reports_too_many', `${count} reports wait to be sent: await them`, { committed: false });
-      }
-      const last = queue.at(-1);
-      add(last?.attempt === reports.attempt ? last : undefined, { resolve, reject });
+      if (count >= REPORTS_WAITING_MAX && !isEnd) throw tooMany();
+      add(open(), { resolve, reject });
       count += 1;
       sending ??= drain().finally(() => (sending = undefined));
     });
     promise.catch(() => {});
     return promise;
+  }
+
+  /** The report that what comes now is added to, if it is of the same kind. */
+  function open(): Pending | undefined {
+    const last = queue.at(-1);
+    return last?.attempt === reports.attempt ? last : undefined;
+  }
+
+  /** Told once for each time that they pile up, since whoever does not await reports awaits no refusal either. */
+  function tooMany(): TidingsError {
+    const message = `job ${options.id}: ${count} reports wait to be sent, and more are refused: await them`;
+    const error = new TidingsError('reports_too_many', message, { committed: false });
+    if (!isCrowded) options.onError?.(error);
+    isCrowded = true;
+    return error;
   }
 
   function enterEntry(kind: 'logs' | 'output', entry: unknown): Promise<Reported> {
@@ -129,7 +152,10 @@ export function createReports(options: ReportsOptions): Reports {
     await Promise.resolve();
     for (;;) {
       const next = queue[0];
-      if (next === undefined) return;
+      if (next === undefined) {
+        isCrowded = false;
+        return;
+      }
       if (next.kind === 'progress') await pause();
       queue.shift();
       count -= next.waiting.length;
@@ -179,6 +205,12 @@ function body(pending: Pending): Record<string, unknown> {
   if (pending.kind === 'logs') return { logs: pending.entries };
   if (pending.kind === 'output') return { chunks: pending.entries };
   return pending.fields;
+}
+
+function refused(error: TidingsError): Promise<Reported> {
+  const promise = Promise.reject<Reported>(error);
+  promise.catch(() => {});
+  return promise;
 }
 
 function asError(thrown: unknown): TidingsError {

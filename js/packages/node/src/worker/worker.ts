@@ -3,7 +3,7 @@
 
 import { createBackoff } from '../backoff.js';
 import { attempt, encode, json, passes, segment, type Transport } from '../call.js';
-import { invalid, TidingsError } from '../error.js';
+import { guarded, invalid, TidingsError } from '../error.js';
 import {
   ATTEMPT_MS,
   CONCURRENCY_MAX,
@@ -79,7 +79,7 @@ export function createWorkers<S extends Schema>(
     const isOne = typeof first === 'string';
     const handlers = new Map(isOne ? [[first, second as Handler]] : Object.entries(first));
     const options = (isOne ? third : (second as WorkerOptions | undefined)) ?? {};
-    return startWorker(transport, handlers, { ...options, onError: options.onError ?? onError });
+    return startWorker(transport, handlers, { ...options, onError: options.onError === undefined ? onError : guarded(options.onError) });
   };
   return start as StartWorker<S>;
 }
