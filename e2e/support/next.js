@@ -1,12 +1,16 @@
 // The Next.js example, built and served as in production.
 //
-// Owns: its folder with the packages of js/, the build, the processes. Does not know: browsers.
-// Flow: `buildApp` once for a file → `startApp` against a server → a URL → gone when the test ends.
+// Owns: its folder with the packages of js/, the build, the processes, and the keys that they and the server share.
+// Does not know: browsers.
+// Flow: `buildApp` once for a file → `startApp` → a URL → gone when the test ends.
 
-import { cp, mkdir, mkdtemp, stat } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { cp, mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { end, eventually, lineMatching, root, spawnLogged } from './server.js';
+import { freePort } from './nginx.js';
+import { binary, end, eventually, lineMatching, root, spawnLogged, startServer } from './server.js';
 
 const APP = join(root, 'examples', 'next-app');
 const NEXT = join(root, 'e2e', 'node_modules', 'next', 'dist', 'bin', 'next');
@@ -34,17 +38,25 @@ export async function buildApp() {
   return folder;
 }
 
-/** Serves the built app on a port, and starts its worker. */
-export async function startApp(t, folder, port, more) {
-  const flags = ['start', '-H', '127.0.0.1', '-p', String(port)];
+/** A server that knows the app's keys, the built app, and its worker. */
+export async function startApp(t, folder) {
+  const port = await freePort();
+  const { key, secret, args } = await makeKeys(t);
+  const server = await startServer(t, {
+    args: [...args, '--public-url', `http://127.0.0.1:${port}/rt`],
+    dev: false,
+    key,
+  });
+  const settings = env({ TIDINGS_URL: server.url, TIDINGS_KEY: key, TIDINGS_SECRET: secret });
   // It has children of its own, which have to end with it.
-  const options = { cwd: folder, detached: true, env: env(more) };
-  const app = await spawnLogged(`next ${t.name}`, process.execPath, [NEXT, ...flags], options);
+  const options = { cwd: folder, detached: true, env: settings };
+  const flags = [NEXT, 'start', '-H', '127.0.0.1', '-p', String(port)];
+  const app = await spawnLogged(`next ${t.name}`, process.execPath, flags, options);
   t.after(async () => {
     if (app.exitCode === null) process.kill(-app.pid, 'SIGKILL');
     await app.ended;
   });
-  const worker = await spawnLogged(`worker ${t.name}`, process.execPath, ['worker.mjs'], { cwd: folder, env: env(more) });
+  const worker = await spawnLogged(`worker ${t.name}`, process.execPath, ['worker.mjs'], { cwd: folder, env: settings });
   t.after(() => end(worker, 'SIGKILL'));
   await lineMatching(worker, /waiting for jobs/, START_MS);
   const url = `http://127.0.0.1:${port}`;
@@ -52,7 +64,20 @@ export async function startApp(t, folder, port, more) {
     if (app.exitCode !== null) throw new Error(`next start ended:\n${app.text}`);
     return fetch(url).then((answer) => answer.ok, () => false);
   }, START_MS);
-  return { url, app, worker };
+  return { url, server, worker };
+}
+
+/** As the README of the example has it. */
+async function makeKeys(t) {
+  const folder = await mkdtemp(join(tmpdir(), 'tidings-keys-'));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  const secret = randomBytes(48).toString('base64');
+  await writeFile(join(folder, 'secret'), `${secret}\n`, { mode: 0o600 });
+  const flags = ['--file', join(folder, 'keys'), '--publish', '*', '--jobs', '*', '--admin', 'next-app'];
+  const made = await spawnLogged(`key ${t.name}`, binary, ['key', 'new', ...flags]);
+  await made.ended;
+  const key = await lineMatching(made, /(tk_\S+)/, START_MS);
+  return { key, secret, args: ['--jwt-key', `HS256=${join(folder, 'secret')}`, '--api-key-file', join(folder, 'keys')] };
 }
 
 function env(more = {}) {

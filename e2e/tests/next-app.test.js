@@ -6,10 +6,7 @@ import { after, before, describe, test } from 'node:test';
 
 import { browser } from '../support/browser.js';
 import { buildApp, startApp } from '../support/next.js';
-import { freePort } from '../support/nginx.js';
-import { end, eventually, startServer } from '../support/server.js';
-
-const SECRET = 'a secret that is thirty-two bytes long, and more';
+import { end, eventually } from '../support/server.js';
 
 describe('The Next.js example', { timeout: 240_000 }, () => {
   let folder;
@@ -18,15 +15,8 @@ describe('The Next.js example', { timeout: 240_000 }, () => {
   });
   after(() => rm(folder, { recursive: true, force: true, maxRetries: 5 }));
 
-  async function start(t) {
-    const port = await freePort();
-    const server = await startServer(t, { args: ['--public-url', `http://127.0.0.1:${port}/rt`] });
-    const app = await startApp(t, folder, port, { TIDINGS_URL: server.url, TIDINGS_SECRET: SECRET });
-    return { server, ...app };
-  }
-
   test('shows the progress of an export, offers its file, and tells every tab', async (t) => {
-    const { server, url } = await start(t);
+    const { server, url } = await startApp(t, folder);
     const context = await openBrowser(t);
     const page = await logIn(context, url, 'ann');
     const other = await openTab(context, url);
@@ -59,7 +49,7 @@ describe('The Next.js example', { timeout: 240_000 }, () => {
   });
 
   test('goes on where it was when the server is killed in the middle', async (t) => {
-    const { server, url } = await start(t);
+    const { server, url } = await startApp(t, folder);
     const page = await logIn(await openBrowser(t), url, 'bob');
     await page.click('section button');
     await eventually('some progress', async () => (await page.$eval('progress', (bar) => bar.value)) > 5);
@@ -72,8 +62,25 @@ describe('The Next.js example', { timeout: 240_000 }, () => {
     assert.deepEqual(json.jobs.map(({ state, artifacts: [{ size }] }) => [state, size]), [['completed', 32_700]]);
   });
 
+  test('ends what is open when its user logs out, in every tab, and shows nobody else their exports', async (t) => {
+    const { server, url } = await startApp(t, folder);
+    const context = await openBrowser(t);
+    const page = await logIn(context, url, 'ann');
+    await page.click('section button');
+    await eventually('the end of the export', async () => (await statusOf(page)) === 'complete');
+    const file = await page.$eval('section a', ({ href }) => href);
+    const stranger = await openBrowser(t);
+    await logIn(stranger, url, 'mallory');
+    assert.equal((await fetch(file, { headers: { cookie: await cookiesOf(stranger) } })).status, 404);
+    await streams(server, 'ann', (count) => count > 0);
+    await page.click('main > form button');
+    await page.waitForSelector('input[name=user]');
+    await streams(server, 'ann', (count) => count === 0);
+    await streams(server, 'mallory', (count) => count > 0);
+  });
+
   test('lets nobody in who has no session, or one of their own making', async (t) => {
-    const { server, url } = await start(t);
+    const { server, url } = await startApp(t, folder);
     for (const cookie of ['', 'session=ann.1.forged']) {
       const headers = { cookie, accept: 'text/event-stream, application/problem+json' };
       const answer = await fetch(`${url}/rt/events`, { headers });
@@ -85,7 +92,7 @@ describe('The Next.js example', { timeout: 240_000 }, () => {
   });
 
   test('its worker ends what it has when it is told to stop', async (t) => {
-    const { server, url, worker } = await start(t);
+    const { server, url, worker } = await startApp(t, folder);
     const page = await logIn(await openBrowser(t), url, 'eve');
     await page.click('section button');
     await eventually('some progress', async () => (await page.$eval('progress', (bar) => bar.value)) > 5);
@@ -106,6 +113,10 @@ async function openTab(context, url) {
   const page = await context.newPage();
   await page.goto(url);
   return page;
+}
+
+async function cookiesOf(context) {
+  return (await context.cookies()).map(({ name, value }) => `${name}=${value}`).join('; ');
 }
 
 async function logIn(context, url, user) {

@@ -18,10 +18,7 @@ export async function logOut() {
 export async function startExport(rows) {
   const user = await currentUser();
   if (user === null || !Number.isInteger(rows)) throw new Error('not allowed');
-  const { id } = await tidings().jobs.create('generate-report', { rows }, {
-    tags: [`user:${user}`],
-    ...(process.env.TIDINGS_KEY !== undefined && { subject: user }),
-  });
+  const { id } = await tidings().jobs.create('generate-report', { rows }, { subject: user, tags: [`user:${user}`] });
   return id;
 }
 

@@ -22,7 +22,7 @@ export async function endSession() {
   const jar = await cookies();
   const { session } = read(jar.get(NAME)?.value) ?? {};
   jar.delete(NAME);
-  if (session !== undefined && process.env.TIDINGS_KEY !== undefined) await tidings().revoke({ session });
+  if (session !== undefined) await tidings().revoke({ session });
 }
 
 export async function currentUser() {
