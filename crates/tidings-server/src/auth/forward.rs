@@ -200,10 +200,14 @@ impl Forward {
     /// What the application is told.
     fn question(&self, parts: &Parts) -> HeaderMap {
         let mut question = HeaderMap::new();
-        for name in [COOKIE, AUTHORIZATION, ORIGIN] {
+        for name in [AUTHORIZATION, ORIGIN] {
             for value in parts.headers.get_all(&name) {
                 question.append(name.clone(), value.clone());
             }
+        }
+        // Over HTTP/2 each cookie may come alone.
+        if let Some(cookies) = joined(&parts.headers, &COOKIE, b"; ") {
+            question.insert(COOKIE, cookies);
         }
         let peer = tidings::peer(&parts.extensions);
         // What a proxy said before counts only if it is one of ours.
@@ -212,7 +216,7 @@ impl Forward {
         let told = |name: &HeaderName| parts.headers.get(name).filter(|_| is_proxied).cloned();
         let mut set =
             |name: HeaderName, value: Option<HeaderValue>| value.map(|value| question.insert(name, value));
-        let before = told(&FORWARDED_FOR);
+        let before = joined(&parts.headers, &FORWARDED_FOR, b", ").filter(|_| is_proxied);
         let before = before.as_ref().and_then(|value| value.to_str().ok());
         let chain = match (before, peer) {
             (Some(before), Some(peer)) => Some(format!("{before}, {peer}")),
@@ -257,18 +261,22 @@ fn is_ambient(headers: &HeaderMap) -> bool {
 /// The hash of the credentials, and of what else an answer may depend on: whose page it is, and which host was asked for.
 fn key(parts: &Parts) -> Key {
     let host = host(parts);
-    let host = host.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
-    let mut list: Vec<&[u8]> = vec![host];
-    for name in [COOKIE, AUTHORIZATION, ORIGIN, FORWARDED_HOST] {
-        let values = parts.headers.get_all(&name);
-        // How many there are is a part of its own, so that no value can pass for one of another header.
-        list.push(COUNTS.get(values.iter().count()).copied().unwrap_or(b"many"));
-        list.extend(values.iter().map(HeaderValue::as_bytes));
+    let names = [COOKIE, AUTHORIZATION, ORIGIN, FORWARDED_HOST];
+    // How many there are is a part of its own, so that no value can pass for one of another header.
+    let counts = names.each_ref().map(|name| parts.headers.get_all(name).iter().count().to_le_bytes());
+    let mut list: Vec<&[u8]> = vec![host.as_ref().map_or(&b""[..], HeaderValue::as_bytes)];
+    for (name, count) in names.iter().zip(&counts) {
+        list.push(count);
+        list.extend(parts.headers.get_all(name).iter().map(HeaderValue::as_bytes));
     }
     cache::key(&list)
 }
 
-const COUNTS: [&[u8]; 4] = [b"0", b"1", b"2", b"3"];
+/// All values of a header as one, the way that proxies write them.
+fn joined(headers: &HeaderMap, name: &HeaderName, between: &[u8]) -> Option<HeaderValue> {
+    let values: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    if values.is_empty() { None } else { HeaderValue::from_bytes(&values.join(between)).ok() }
+}
 
 fn host(parts: &Parts) -> Option<HeaderValue> {
     let authority = parts.uri.authority().and_then(|authority| authority.as_str().parse().ok());

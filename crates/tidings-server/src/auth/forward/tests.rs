@@ -117,6 +117,7 @@ async fn what_the_application_is_told() {
     let forward = application.forward(KEPT);
     let headers = [
         ("cookie", "session=1"),
+        ("cookie", "theme=dark"),
         ("origin", "https://app.example"),
         ("authorization", "Bearer x"),
         ("x-forwarded-for", "1.2.3.4"),
@@ -128,7 +129,7 @@ async fn what_the_application_is_told() {
     let question = application.questions.lock().unwrap()[0].to_ascii_lowercase();
     for line in [
         "get /auth http/1.1\r\n",
-        "cookie: session=1\r\n",
+        "cookie: session=1; theme=dark\r\n",
         "authorization: bearer x\r\n",
         "origin: https://app.example\r\n",
         "x-forwarded-host: app.example\r\n",
@@ -194,7 +195,9 @@ async fn other_credentials_another_page_and_another_host_are_other_questions() {
     let application = application().await;
     application.says("200 OK", r#"{"sub":"42"}"#);
     let forward = application.forward(KEPT);
-    let questions: [&[(&str, &str)]; 7] = [
+    let questions: [&[(&str, &str)]; 9] = [
+        &[("cookie", "1"), ("cookie", "2"), ("cookie", "3"), ("cookie", "4"), ("authorization", "0")],
+        &[("cookie", "1"), ("cookie", "2"), ("cookie", "3"), ("cookie", "4"), ("cookie", "1")],
         &[("cookie", "ab")],
         &[("cookie", "a"), ("cookie", "b")],
         &[("cookie", "a"), ("authorization", "Basic b")],

@@ -42,29 +42,41 @@ pub(super) enum Judged {
 /// Checks tokens.
 #[derive(Debug)]
 pub(super) struct Jwt {
-    keys: RwLock<Arc<Vec<Key>>>,
+    keys: RwLock<Arc<Keys>>,
     jwks: Option<Arc<Jwks>>,
     expected: Expected,
     checked: Mutex<Cache<Checked>>,
+}
+
+/// The keys of files.
+#[derive(Debug, Default)]
+struct Keys {
+    list: Vec<Key>,
+    /// Grows with every change of them.
+    version: u64,
 }
 
 /// A token that was checked, by keys that may have changed since.
 #[derive(Debug, Clone)]
 struct Checked {
     grant: Arc<Grant>,
-    jwks_version: u64,
+    versions: Versions,
 }
+
+/// Of the keys of files, and of those that were fetched.
+type Versions = (u64, u64);
 
 impl Jwt {
     pub(super) fn new(keys: Vec<Key>, jwks: Option<Arc<Jwks>>, expected: Expected) -> Self {
         let checked = Mutex::new(Cache::new(CHECKED_HALF));
-        Self { keys: RwLock::new(Arc::new(keys)), jwks, expected, checked }
+        let keys = RwLock::new(Arc::new(Keys { list: keys, version: 0 }));
+        Self { keys, jwks, expected, checked }
     }
 
     /// Takes other keys, all at once.
     pub(super) fn replace_keys(&self, keys: Vec<Key>) {
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
-        *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = Cache::new(CHECKED_HALF);
+        let mut own = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        *own = Arc::new(Keys { list: keys, version: own.version + 1 });
     }
 
     /// Judges a token.
@@ -79,7 +91,7 @@ impl Jwt {
         let Some(parts) = Parts::of(token) else {
             return Judged::Foreign("it is no JSON web token".into());
         };
-        let (keys, jwks_version) = match self.candidates(&parts).await {
+        let (keys, versions) = match self.candidates(&parts).await {
             Ok(candidates) => candidates,
             Err(error) => return Judged::Ours(Err(error)),
         };
@@ -88,7 +100,7 @@ impl Jwt {
         }
         let grant = check(&parts, &keys, &self.expected, now_ms).map(Arc::new);
         if let Ok(grant) = &grant {
-            let checked = Checked { grant: Arc::clone(grant), jwks_version };
+            let checked = Checked { grant: Arc::clone(grant), versions };
             self.checked.lock().unwrap_or_else(PoisonError::into_inner).insert(hash, checked);
         }
         Judged::Ours(grant)
@@ -97,22 +109,32 @@ impl Jwt {
     fn checked(&self, hash: &cache::Key) -> Option<Arc<Grant>> {
         let checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner).find(hash)?;
         // Keys that were taken back, or could not be fetched for too long, vouch for nothing.
-        let version = self.jwks.as_ref().map_or(Some(0), |jwks| jwks.version());
-        (Some(checked.jwks_version) == version).then_some(checked.grant)
+        let own = self.own_keys().version;
+        let fetched = self.jwks.as_ref().map_or(Some(0), |jwks| jwks.version());
+        (fetched.map(|fetched| (own, fetched)) == Some(checked.versions)).then_some(checked.grant)
+    }
+
+    fn own_keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The keys that may have signed it: those of its algorithm, and of its key id if it names one that is known.
-    async fn candidates(&self, parts: &Parts<'_>) -> Result<(Vec<Key>, u64), AuthError> {
-        let keys = Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner));
-        let own = fitting(&keys, parts);
-        let Some(jwks) = &self.jwks else { return Ok((own, 0)) };
-        // A set of keys has no secrets, and no other algorithms: nothing is fetched for those.
+    async fn candidates(&self, parts: &Parts<'_>) -> Result<(Vec<Key>, Versions), AuthError> {
+        let keys = self.own_keys();
+        let own = fitting(&keys.list, parts);
+        let Some(jwks) = &self.jwks else { return Ok((own, (keys.version, 0))) };
+        // A set of keys has no secrets, and no other algorithms: nothing is fetched for those, nor for a key that is here.
         let may_be_fetched = key::algorithm(&parts.header.alg).is_some_and(|alg| alg != Algorithm::HS256);
-        if !own.is_empty() || !may_be_fetched {
-            return Ok((own, jwks.version().unwrap_or(0)));
+        let is_here = own.iter().any(|key| key.kid.is_some() && key.kid == parts.header.kid);
+        if is_here || !may_be_fetched {
+            return Ok((own, (keys.version, jwks.version().unwrap_or(0))));
         }
         let wanted = |keys: &[Key]| fitting(keys, parts);
-        jwks.find(wanted).await
+        match jwks.find(wanted).await {
+            Ok((found, fetched)) => Ok(([own, found].concat(), (keys.version, fetched))),
+            Err(error) if own.is_empty() => Err(error),
+            Err(_) => Ok((own, (keys.version, 0))),
+        }
     }
 }
 

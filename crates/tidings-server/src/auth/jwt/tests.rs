@@ -452,6 +452,23 @@ mod fetched {
     }
 
     #[tokio::test]
+    async fn a_key_of_a_file_and_fetched_ones_count_side_by_side() {
+        let publisher = publisher().await;
+        publisher.publishes(&[jwk("a", Algorithm::ES256)]);
+        let (_, jwks) = publisher.jwt(Periods::default());
+        // A key of the same algorithm that signed nothing here.
+        let mut other = jwk("x", Algorithm::ES256);
+        (other["x"], other["y"]) = (other["y"].clone(), other["x"].clone());
+        let own = Key { kid: None, ..Key::of_jwk(&other).unwrap() };
+        let jwt = Jwt::new(vec![own, hs256()], Some(jwks), Expected::default());
+        judge(&jwt, &named("a", Algorithm::ES256)).await.unwrap();
+        judge(&jwt, &token(Algorithm::HS256, &good_claims())).await.unwrap();
+        publisher.says("500 Oh", "");
+        let refused = judge(&jwt, &named("b", Algorithm::ES256)).await.unwrap_err();
+        assert!(refused.starts_with("token_invalid"), "{refused}");
+    }
+
+    #[tokio::test]
     async fn a_set_that_is_no_good_is_not_taken() {
         let publisher = publisher().await;
         let mut weak = jwk("a", Algorithm::RS256);
