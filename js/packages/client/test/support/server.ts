@@ -9,11 +9,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const BINARY = process.env['TIDINGS_BIN'] ?? fileURLToPath(new URL('../../../../../target/debug/tidings', import.meta.url));
-const FLAGS = ['serve', '--dev', '--segment-mib', '1', '--disk-reserve-mib', '16', '--drain-s', '1', '--shards', '1'];
+export const binary: string = process.env['TIDINGS_BIN'] ?? fileURLToPath(new URL('../../../../../target/debug/tidings', import.meta.url));
+const FLAGS = ['serve', '--segment-mib', '1', '--disk-reserve-mib', '16', '--drain-s', '1', '--shards', '1'];
 const SERVING = /\burl="?(http:\/\/[^\s"/]+)/;
 
-export const hasServer: boolean = existsSync(BINARY);
+export const hasServer: boolean = existsSync(binary);
 
 export interface Server {
   readonly url: string;
@@ -25,7 +25,7 @@ export interface Server {
   gone(): Promise<void>;
 }
 
-export async function startServer(args: readonly string[] = []): Promise<Server> {
+export async function startServer({ args = [], dev = true }: { args?: readonly string[]; dev?: boolean } = {}): Promise<Server> {
   const folder = await mkdtemp(join(tmpdir(), 'tidings-client-'));
   let listen = '127.0.0.1:0';
   let child: ChildProcess | null = null;
@@ -43,7 +43,11 @@ export async function startServer(args: readonly string[] = []): Promise<Server>
       return `http://${listen}`;
     },
     async start() {
-      const own = (child = spawn(BINARY, [...FLAGS, ...args, '--listen', listen, '--data', join(folder, 'data')], { stdio: ['ignore', 'pipe', 'pipe'] }));
+      const own = (child = spawn(binary, [...FLAGS, ...(dev ? ['--dev'] : []), ...args, '--listen', listen, '--data', join(folder, 'data')], {
+        stdio: ['ignore', 'pipe', 'pipe'],
+        // The server refuses variables of its name that are no settings, such as the one of these tests.
+        env: { PATH: process.env['PATH'] },
+      }));
       listen = await new Promise<string>((resolve, reject) => {
         let text = '';
         for (const stream of [own.stdout, own.stderr]) {
