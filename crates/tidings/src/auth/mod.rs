@@ -27,9 +27,9 @@ pub(crate) use revocation::{Revocation, Revocations, RevokeError};
 use self::ticket::Tickets;
 use crate::clock;
 
-/// Whether a request names a ticket.
-pub(crate) fn has_ticket(parts: &Parts) -> bool {
-    ticket::named(parts).is_some()
+/// The ticket that a request names.
+pub(crate) fn ticket(parts: &Parts) -> Option<String> {
+    ticket::named(parts)
 }
 
 /// What a hub knows of credentials.
@@ -53,11 +53,15 @@ impl Auth {
         }
     }
 
-    /// Judges a request: who asks, and whether that was revoked or is over.
-    pub(crate) async fn identify(&self, parts: &Parts) -> Result<Authorized, AuthError> {
+    /// Judges a request: who asks, and whether that was revoked or is over. A ticket counts before what its head says.
+    pub(crate) async fn identify(
+        &self,
+        parts: &Parts,
+        ticket: Option<&str>,
+    ) -> Result<Authorized, AuthError> {
         let Some(authorize) = &self.authorize else { return Ok(self.everything.clone()) };
-        let authorized = match ticket::named(parts) {
-            Some(ticket) => self.tickets.take(&ticket, clock::unix_ms())?,
+        let authorized = match ticket {
+            Some(ticket) => self.tickets.take(ticket, clock::unix_ms())?,
             None => authorize.authorize(parts).await?,
         };
         self.check(&authorized.grant)?;

@@ -33,7 +33,7 @@ impl FromRequestParts<Hub> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, hub: &Hub) -> Result<Self, Problem> {
-        Ok(identify(hub, parts).await??)
+        Ok(identify(hub, parts, Tickets::Ignored).await??)
     }
 }
 
@@ -41,19 +41,27 @@ impl FromRequestParts<Hub> for Identified {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, hub: &Hub) -> Result<Self, Problem> {
-        Ok(Self(identify(hub, parts).await?))
+        Ok(Self(identify(hub, parts, Tickets::Taken).await?))
     }
 }
 
+/// Whether a ticket in the query counts: on streams, where a page can give nothing but a URL, and nowhere else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tickets {
+    Taken,
+    Ignored,
+}
+
 /// Judges the credentials of a request, unless too many from the same address were wrong.
-async fn judge(hub: &Hub, parts: &Parts) -> Result<Authorized, AuthError> {
+async fn judge(hub: &Hub, parts: &Parts, tickets: Tickets) -> Result<Authorized, AuthError> {
+    let ticket = auth::ticket(parts).filter(|_| tickets == Tickets::Taken);
     // Cookies come by themselves, and a wrong one counts as none.
-    let is_try = parts.headers.contains_key(header::AUTHORIZATION) || auth::has_ticket(parts);
+    let is_try = parts.headers.contains_key(header::AUTHORIZATION) || ticket.is_some();
     let address = is_try.then(|| arrival::client(hub, parts)).flatten();
     if hub.0.failures.blocked(address) {
         return Err(AuthError::Failures);
     }
-    let judged = hub.0.auth.identify(parts).await;
+    let judged = hub.0.auth.identify(parts, ticket.as_deref()).await;
     // What was right once is no guess.
     if let Err(AuthError::Invalid(_) | AuthError::KeyUnknown | AuthError::Ticket) = &judged {
         hub.0.failures.note(address);
@@ -62,8 +70,8 @@ async fn judge(hub: &Hub, parts: &Parts) -> Result<Authorized, AuthError> {
 }
 
 /// Who asks. What comes from where it may not is a problem for everybody; what lacks credentials is one for some.
-async fn identify(hub: &Hub, parts: &Parts) -> Result<Result<Caller, AuthError>, Problem> {
-    let authorized = match judge(hub, parts).await {
+async fn identify(hub: &Hub, parts: &Parts, tickets: Tickets) -> Result<Result<Caller, AuthError>, Problem> {
+    let authorized = match judge(hub, parts, tickets).await {
         Ok(authorized) => authorized,
         Err(error) => return Ok(Err(error)),
     };
