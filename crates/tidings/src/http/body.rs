@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -17,6 +17,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Reads a body of at most `bytes_max`; more is a problem with `too_large`.
 pub(super) async fn read(body: Body, bytes_max: usize, too_large: Code) -> Result<Bytes, Problem> {
+    let is_larger = || Problem::new(too_large, format!("the body is larger than {bytes_max} bytes"));
+    // What is announced as too large is not waited for.
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(is_larger());
+    }
     let collected = tokio::time::timeout(PATIENCE, Limited::new(body, bytes_max).collect()).await;
     let Ok(collected) = collected else {
         let seconds = PATIENCE.as_secs();
@@ -27,7 +32,7 @@ pub(super) async fn read(body: Body, bytes_max: usize, too_large: Code) -> Resul
     };
     collected.map(http_body_util::Collected::to_bytes).map_err(|error| {
         if error.is::<LengthLimitError>() {
-            Problem::new(too_large, format!("the body is larger than {bytes_max} bytes"))
+            is_larger()
         } else {
             Problem::new(Code::JsonInvalid, format!("the body did not arrive whole: {error}"))
         }
@@ -111,5 +116,7 @@ mod tests {
         assert_eq!(problem.code, Code::RequestTimeout);
         let large = Body::new(Stuck(Some(Bytes::from_static(b"0123456789x"))));
         assert_eq!(read(large, 10, Code::BodyTooLarge).await.unwrap_err().code, Code::BodyTooLarge);
+        let announced = Body::from("0123456789x");
+        assert_eq!(read(announced, 10, Code::BodyTooLarge).await.unwrap_err().code, Code::BodyTooLarge);
     }
 }
