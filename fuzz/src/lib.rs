@@ -26,6 +26,10 @@ pub mod resume;
 
 pub mod names;
 
+pub mod grants;
+
+pub mod http1;
+
 pub mod job;
 
 pub mod publish;
@@ -43,6 +47,8 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("ids", ids::run),
     ("resume", resume::run),
     ("names", names::run),
+    ("grants", grants::run),
+    ("http1", http1::run),
     ("job", job::run),
     ("publish", publish::run),
     ("request", request::run),

@@ -71,6 +71,11 @@ fn inputs(target: &str) -> Result<Vec<Vec<u8>>> {
         "sse_encode" => encode()?,
         "publish" => publish()?,
         "request" => requests()?,
+        "http1" => requests()?
+            .iter()
+            .map(|request| [b"\x07", raw(request).get(2..).unwrap_or_default()].concat())
+            .collect(),
+        "grants" => grants()?,
         "server" => requests()?.iter().map(|request| raw(request)).collect(),
         "job" => jobs(),
         _ => Vec::new(),
@@ -169,6 +174,26 @@ fn requests() -> Result<Vec<Vec<u8>>> {
         }
     }
     Ok(requests)
+}
+
+/// Every pattern and every channel of a row, one channel at a time.
+fn grants() -> Result<Vec<Vec<u8>>> {
+    let list = |value: &Value| -> Vec<String> {
+        let texts = value.as_array().into_iter().flatten().filter_map(Value::as_str);
+        texts.map(Into::into).collect()
+    };
+    let mut inputs = Vec::new();
+    for row in rows("grants", "valid")?.iter().chain(&rows("grants", "invalid")?) {
+        let at = |pointer: &str| row.pointer(pointer).map(list).unwrap_or_default();
+        let patterns = [at("/grant/subscribe"), at("/grant/publish")].concat().join("\n");
+        let subject = row.pointer("/grant/sub").and_then(Value::as_str).unwrap_or_default();
+        let mut names = [at("/allows/subscribe"), at("/refuses/subscribe")].concat();
+        names.push("a".into());
+        let flags = u8::from(!subject.is_empty());
+        let input = |name: &String| [&[flags], format!("{subject}\n{name}\n{patterns}").as_bytes()].concat();
+        inputs.extend(names.iter().map(input));
+    }
+    Ok(inputs)
 }
 
 /// The same as bytes of HTTP/1.1, in one piece.
