@@ -9,7 +9,7 @@ import type { Query, QueryCache, QueryClient } from '@tanstack/react-query';
 import { channelOpener } from './channel.js';
 import { nextFrame } from './frame.js';
 import { createHold } from './hold.js';
-import { INBOX_MAX, READY_MS, REFETCH_MS } from './limits.js';
+import { INBOX_MAX, READY_MS, REFETCH_MS, RENDER_MS } from './limits.js';
 import { createPace } from './pace.js';
 
 export interface LiveParts<T> {
@@ -133,7 +133,8 @@ function createLiveQuery<T>(
 
   return {
     async fetch(fetcher) {
-      hold.warm();
+      // Followed as long as it is fetched: whoever comes meanwhile shares this fetch, and needs what follows it.
+      const release = hold.use();
       await following;
       const mine: TidingsEvent[] = [];
       since = mine;
@@ -143,6 +144,9 @@ function createLiveQuery<T>(
         // Unless it was cut short by another one.
         if (since === mine) since = null;
         if (outdated) refetch.changed();
+        // One without observers was fetched for somebody who is about to look.
+        if (query.getObserversCount() > 0) release();
+        else setTimeout(release, RENDER_MS);
       }
     },
     observed() {

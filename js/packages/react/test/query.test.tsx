@@ -133,6 +133,27 @@ describe('liveQueryOptions', () => {
     expect([page.text, server.fetches]).toEqual(['paid', 2]);
   });
 
+  test('is followed by who comes back while it is still fetched', async () => {
+    const { client, element, server } = shop({ slow: 3 * LINGER_MS });
+    const page = await openPage(client, element);
+    await settle();
+    await page.show(null);
+    await pass(LINGER_MS);
+    await page.show(element);
+    await pass(3 * LINGER_MS);
+    await settle();
+    expect([page.text, server.fetches]).toEqual(['new', 1]);
+    server.status = 'paid';
+    await frame(() => client.publish('orders', 'status', 'paid'));
+    await pass(REFETCH_MS);
+    await pass(3 * LINGER_MS);
+    await settle();
+    expect(page.text).toBe('paid');
+    await page.show(null);
+    await pass(LINGER_MS);
+    expect(client.open).toEqual([]);
+  });
+
   test('fetches data that came from elsewhere once, since changes may lie between', async () => {
     const { client, queries, options, element, server } = shop();
     queries.setQueryData(options.queryKey, { id: '7', status: 'from the server' });
