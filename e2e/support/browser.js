@@ -61,19 +61,23 @@ async function launch(name) {
     : puppeteer.launch({ ...common, browser: 'chrome', args: CHROMIUM_FLAGS });
 }
 
-/** A page at `url`; any answer of the server will do, for its origin is what counts. */
-export async function openPage(t, name, url) {
-  const page = await newPage(await browser(name));
-  t.after(() => page.close());
+/**
+ * A page at `url`; any answer of the server will do, for its origin is what counts. In WebKit it is a window, which is
+ * visible, or a `tab`, which is not.
+ */
+export async function openPage(t, name, url, kind = 'window') {
+  const page = await newPage(await browser(name), kind);
+  // A test may have closed it already, or killed it.
+  t.after(() => page.close().catch(() => {}));
   await page.goto(url);
   return page;
 }
 
 /** Firefox loses a new tab now and then when it has much to do; the next one stays. */
-async function newPage(browser, tries = 3) {
-  return browser.newPage().catch((error) => {
+async function newPage(browser, kind, tries = 3) {
+  return browser.newPage(browser.kinds ? kind : undefined).catch((error) => {
     if (tries === 1 || !/no such frame/.test(error.message)) throw error;
-    return newPage(browser, tries - 1);
+    return newPage(browser, kind, tries - 1);
   });
 }
 

@@ -15,7 +15,7 @@ import { root } from './server.js';
 
 export const ENGINES = ['node', ...ENGINE_BROWSERS];
 
-const CLIENT = process.env.TIDINGS_CLIENT ?? join(root, 'js', 'packages', 'client', 'dist', 'index.js');
+const CLIENT = process.env.CLIENT ?? join(root, 'js', 'packages', 'client', 'dist', 'index.js');
 const PAGE = '<!doctype html><title>client</title><script type="module" src="/suite.js"></script>';
 
 /** Recorders are asked again and again; a browser answers in some milliseconds. */

@@ -16,6 +16,9 @@ export const root = fileURLToPath(new URL('../../', import.meta.url));
 export const output = join(root, 'target', 'e2e');
 export const binary = process.env.TIDINGS_BIN ?? join(root, 'target', 'debug', 'tidings');
 
+// A server refuses to start with variables that are none of its settings.
+delete process.env.TIDINGS_BIN;
+
 const START_MS = 20_000;
 const STOP_MS = 20_000;
 

@@ -43,7 +43,9 @@ export async function launchWebKit() {
   const session = inTurn((method, path, body) => command(method, `/session/${sessionId}${path}`, body));
   const first = await session((send) => send('GET', '/window'));
   return {
+    kinds: true,
     newPage: (kind) => newWindow(session, first, kind),
+    process: () => driver,
     async close() {
       await session(async (send) => send('DELETE', '')).catch(() => {});
       await end(driver, 'SIGTERM');
