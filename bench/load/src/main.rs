@@ -59,6 +59,10 @@ enum Command {
     Storm(scenario::storm::Storm),
     /// Read nothing while events are published, then read everything
     Stalled(scenario::stalled::Stalled),
+    /// Good streams next to thousands of attackers
+    Hostile(scenario::hostile::Hostile),
+    /// Hold connections that ask little and take long, until standard input ends
+    Attack(scenario::attack::Attack),
     /// Make, lease and report jobs
     #[command(subcommand)]
     Jobs(scenario::jobs::Jobs),
@@ -74,6 +78,8 @@ fn main() -> Result<()> {
         Command::Resume(args) => scenario::resume::run(&args)?,
         Command::Storm(args) => scenario::storm::run(&args)?,
         Command::Stalled(args) => scenario::stalled::run(&args)?,
+        Command::Hostile(args) => scenario::hostile::run(&args)?,
+        Command::Attack(args) => scenario::attack::run(&args)?,
         Command::Jobs(part) => scenario::jobs::run(&part)?,
     };
     println!("{report}");

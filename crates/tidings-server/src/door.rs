@@ -48,6 +48,9 @@ pub(crate) struct DoorFlags {
     /// New connections per second; more have to wait
     #[arg(long, env = "TIDINGS_CONNECTIONS_PER_SECOND", default_value_t = 5_000, value_name = "COUNT")]
     pub(crate) connections_per_second: u32,
+    /// MiB of memory beyond which new streams are refused and the slowest readers closed; 0 is three quarters of all
+    #[arg(long, env = "TIDINGS_MEMORY_MIB", default_value_t = 0, value_name = "MIB")]
+    pub(crate) memory_mib: u64,
     /// Seconds that the head of a request may take
     #[arg(long, env = "TIDINGS_HEAD_S", default_value_t = 10, value_name = "SECONDS")]
     pub(crate) head_s: u64,
@@ -102,6 +105,10 @@ impl DoorFlags {
     /// Sets what the flags say.
     pub(crate) fn apply(&self, settings: Settings, connections_allowed: usize) -> Settings {
         let seconds = |seconds: u64| Duration::from_secs(seconds.max(1));
+        let settings = match self.memory_mib {
+            0 => settings,
+            mib => settings.memory_bytes(mib.saturating_mul(1 << 20)),
+        };
         settings
             .connections_max(self.connections_max.min(connections_allowed))
             .connections_per_address(self.connections_per_address)

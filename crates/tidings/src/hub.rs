@@ -20,6 +20,7 @@ use crate::frame::{event_json, fields};
 use crate::log::disk::DiskLog;
 use crate::log::memory::MemoryLog;
 use crate::log::{Log, LogError, OpenError, Outcome, Refusal, Stats, Window, event_at};
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::pace::Pace;
 use crate::publish::{Publication, PublishError, Published};
@@ -60,6 +61,7 @@ pub(crate) struct Inner {
     pub(crate) registry: Arc<Registry>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) pace: Pace,
+    pub(crate) memory: Arc<Memory>,
     #[allow(dead_code, reason = "the guard of credentials asks it; it is on its way")]
     pub(crate) failures: AuthFailures,
     pub(crate) jobs: crate::jobs::State,
@@ -138,11 +140,14 @@ impl Hub {
         };
         let registry = Registry::new(bounds, Arc::clone(&metrics));
         let failures = AuthFailures::new(settings.auth_failures_per_minute);
+        let memory = Memory::new(settings.memory_bytes);
+        threads.push(watch_memory(Arc::clone(&memory), Arc::clone(&shards))?);
         let pace = Pace::per_second(settings.streams_per_second);
         let jobs = crate::jobs::State::open(&*log, artifacts);
         let auth = Auth::new(settings.authorize.clone(), revocations);
         Ok(Self(Arc::new(Inner {
             pace,
+            memory,
             failures,
             jobs,
             auth,
@@ -315,6 +320,7 @@ impl Hub {
         drop(self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).take());
         *self.0.closing.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.0.closing.1.notify_all();
+        self.0.memory.stop();
         self.0.shards.stop();
         self.0.readers.stop();
         let threads = std::mem::take(&mut *self.0.threads.lock().unwrap_or_else(PoisonError::into_inner));
@@ -346,6 +352,11 @@ fn published(outcome: Outcome, epochs: &Epochs) -> Result<Published, PublishErro
         }
         Outcome::Refused(refusal) => Err(refusal.into()),
     }
+}
+
+/// Beyond the budget, the slowest readers go.
+fn watch_memory(memory: Arc<Memory>, shards: Arc<Shards>) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("tidings-memory".into()).spawn(move || memory.watch(|| shards.shed()))
 }
 
 /// Finds out beside everything else what the files of earlier runs take: there may be a million of them.

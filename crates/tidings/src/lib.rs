@@ -29,6 +29,8 @@ mod shard;
 
 mod pace;
 
+mod memory;
+
 #[allow(dead_code, reason = "the guard of credentials asks it; it is on its way")]
 mod failures;
 

@@ -71,6 +71,9 @@ pub struct Settings {
     pub connections_per_second: u32,
     /// Frames kept in memory for readers that are slightly behind. Default 16 MiB.
     pub tail_bytes: usize,
+    /// Anonymous memory of the process, in bytes, beyond which new streams are refused and the slowest readers closed; they
+    /// resume. Default: three quarters of what the machine, or the process' control group, has.
+    pub memory_bytes: Option<u64>,
     /// How long a graceful stop takes. Default 10 s.
     pub drain: Duration,
     /// Prefix of every URL that is given out, such as `https://app.example/rt`. Default: none.
@@ -113,6 +116,7 @@ impl Default for Settings {
             connections_per_address: 256,
             connections_per_second: 5_000,
             tail_bytes: 16 << 20,
+            memory_bytes: None,
             drain: Duration::from_secs(10),
             public_url: String::new(),
             events_paths: Vec::new(),
@@ -193,6 +197,8 @@ impl Settings {
         connections_per_second: u32 = connections_per_second.max(1);
         /// Frames kept in memory.
         tail_bytes: usize = tail_bytes;
+        /// Memory beyond which new streams are refused.
+        memory_bytes: u64 = Some(memory_bytes);
         /// How long a graceful stop takes.
         drain: Duration = drain;
         /// Prefix of every URL that is given out.

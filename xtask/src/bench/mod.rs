@@ -20,7 +20,7 @@ const ROUNDS: usize = 3;
 type Scenario = (&'static str, fn(&mut Table) -> Result<()>);
 
 /// The scenarios by name, in the order of the table.
-const SCENARIOS: [Scenario; 7] = [
+const SCENARIOS: [Scenario; 8] = [
     ("fanout", fanout),
     ("overload", overload),
     ("many", many),
@@ -28,6 +28,7 @@ const SCENARIOS: [Scenario; 7] = [
     ("publish", publish),
     ("resume", resume),
     ("stalled", stalled),
+    ("hostile", hostile),
 ];
 
 /// Runs all scenarios, or those that are named.
@@ -186,6 +187,29 @@ fn stalled(table: &mut Table) -> Result<()> {
     );
     table.row("", "kernel memory", result.pointer("/kernel").context("no kernel figures")?.to_string());
     table.row("", "everything was read after", format!("{:.1} s", figure(&result, "/caught_up_s")?));
+    no_faults(&result)
+}
+
+/// Memory that the server is allowed in `hostile`.
+const HOSTILE_MIB: &str = "256";
+
+/// 1,000 good streams next to 5,000 attackers in five processes, in turns with rounds without them.
+fn hostile(table: &mut Table) -> Result<()> {
+    let peer = Peer::start(Kind::Tidings, &["--memory-mib", HOSTILE_MIB])?;
+    let result = peer.load(&["hostile"])?;
+    let name = "5,000 slow, silent or half-open attackers, 1,000 good streams";
+    let p99 = |which: &str| figure(&result, &format!("/p99_{which}_us"));
+    table.row(
+        name,
+        "good ones' p99, without / with",
+        format!("{} / {}", ms(p99("without")?), ms(p99("with")?)),
+    );
+    table.row("", "with ÷ without", format!("{:.2}", figure(&result, "/p99_ratio")?));
+    let mib = figure(&result, "/rss_bytes")? / 1_048_576.0;
+    table.row("", "the server's memory, of its budget", format!("{mib:.0} of {HOSTILE_MIB} MiB"));
+    let attacks = result.pointer("/attacks").and_then(|a| a.as_array()).context("no attacks")?;
+    let closed: f64 = attacks.iter().filter_map(|a| a.pointer("/closed_by_the_server")?.as_f64()).sum();
+    table.row("", "attackers that the server closed", format!("{closed:.0}"));
     no_faults(&result)
 }
 

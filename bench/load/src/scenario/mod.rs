@@ -12,7 +12,9 @@ use crate::process::CpuUse;
 use crate::tally::Tally;
 use crate::traffic::channel;
 
+pub(crate) mod attack;
 pub(crate) mod fanout;
+pub(crate) mod hostile;
 pub(crate) mod idle;
 pub(crate) mod jobs;
 pub(crate) mod resume;
@@ -35,6 +37,8 @@ pub(crate) struct Server {
 
 /// 127.1.0.0 is where subscribers come from.
 pub(crate) const SUBSCRIBERS: u8 = 1;
+/// From 127.10.0.0 on is where attackers come from, each kind from a network of its own.
+pub(crate) const ATTACKERS: u8 = 10;
 
 impl Server {
     /// A subscriber of one channel from now on.

@@ -118,6 +118,12 @@ impl Timers {
         }
     }
 
+    /// For how long the socket has taken nothing of what it is owed. `None` if it is owed nothing.
+    #[must_use]
+    pub fn waited_ms(&self, now_ms: u64) -> Option<u32> {
+        self.owed.then(|| tick(now_ms).wrapping_sub(self.since))
+    }
+
     /// When to poll, at the latest; not before `now_ms`.
     #[must_use]
     pub fn poll_timeout(&self, now_ms: u64, timing: &Timing) -> u64 {

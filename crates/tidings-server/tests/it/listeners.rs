@@ -66,6 +66,24 @@ fn read_until(socket: &mut TcpStream, text: &str) {
     }
 }
 
+#[test]
+fn beyond_the_memory_budget_streams_are_asked_to_come_back_and_publishes_go_on() {
+    let process = Process::serve("", &["--dev", "--listen", "127.0.0.1:0", "--memory-mib", "1"], 1);
+    let address = process.addresses[0];
+    let mut socket = connect(address);
+    write!(socket, "GET /events?channel=a HTTP/1.1\r\nHost: {address}\r\nAccept: text/event-stream\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\nretry: "), "{answer}");
+    let (status, problem) = ask(address, "GET", "/events?channel=a", "");
+    assert_eq!((status, problem.contains("\"overloaded\"")), (503, true), "{problem}");
+    assert_eq!(ask(address, "POST", "/v1/publish", BODY).0, 201);
+    let metrics = ask(address, "GET", "/metrics", "").1;
+    let used = metrics.lines().find_map(|line| line.strip_prefix("tidings_memory_bytes ")).unwrap();
+    assert!(used.parse::<u64>().unwrap() > 1 << 20, "{used}");
+}
+
 /// Seconds of processor time that a process has used.
 fn processor_seconds(id: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap();

@@ -33,6 +33,7 @@ pub(super) async fn metrics(State(hub): State<Hub>, caller: Caller) -> Result<Re
     caller.require_admin()?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let figures = hub.jobs().figures();
+    hub.0.metrics.memory.set(i64::try_from(hub.0.memory.used()).unwrap_or(i64::MAX));
     let text = hub.0.metrics.text(&hub.stats(), hub.0.jobs.artifacts.used_bytes(), &figures);
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }

@@ -166,6 +166,9 @@ pub(crate) async fn open(
     if hub.is_draining() {
         return refuse(hub, parts, Code::Draining);
     }
+    if hub.0.memory.is_over() {
+        return refuse(hub, parts, Code::Overloaded);
+    }
     match hub.0.pace.turn(crate::clock::now_us()) {
         None => return refuse(hub, parts, Code::Overloaded),
         Some(wait) if wait.is_zero() => {}

@@ -74,6 +74,8 @@ pub(crate) enum Command {
     Ephemeral(Ephemeral),
     /// What the channel held up to the position was deleted.
     Deleted(ChannelName, Seq),
+    /// Memory runs out: close some of the slowest.
+    Shed,
     /// Close everything, spread over this many milliseconds.
     Drain(u32),
     /// End the thread.

@@ -20,6 +20,8 @@ mod catchup;
 
 mod deliver;
 
+mod shed;
+
 mod until;
 
 mod run;
@@ -105,6 +107,13 @@ impl Shards {
         let ms = u32::try_from(spread.as_millis()).unwrap_or(u32::MAX);
         self.inboxes.iter().for_each(|inbox| {
             inbox.push(Command::Drain(ms));
+        });
+    }
+
+    /// Closes some of the slowest readers; they resume.
+    pub(crate) fn shed(&self) {
+        self.inboxes.iter().for_each(|inbox| {
+            inbox.push(Command::Shed);
         });
     }
 

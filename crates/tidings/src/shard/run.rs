@@ -194,6 +194,7 @@ impl Shard {
             Command::Join(key, joining) => self.join(key, *joining),
             Command::Ephemeral(event) => self.ephemeral(&event),
             Command::Deleted(channel, upto) => self.handle_deleted(channel, upto),
+            Command::Shed => self.shed(),
             Command::Drain(spread_ms) => self.drain(spread_ms),
             Command::Stop => self.stopping = true,
         }
@@ -447,7 +448,7 @@ impl Shard {
     }
 }
 
-fn place(at: usize) -> u32 {
+pub(super) fn place(at: usize) -> u32 {
     // Invariant: streams are bounded far below u32.
     u32::try_from(at).unwrap_or(u32::MAX)
 }
@@ -553,6 +554,27 @@ mod tests {
             assert_eq!(told.len(), 1);
             assert!(told.first() > text.find("data: 2\n").as_ref(), "the deletion is told behind the pass");
         }
+    }
+
+    #[test]
+    fn when_memory_runs_out_those_go_that_take_nothing_of_what_waits_for_them() {
+        let (mut shard, registry) = shard();
+        let mut bodies: Vec<StreamBody> = (0..5).map(|_| open(&mut shard, &registry)).collect();
+        let mut out = vec![Vec::new(); 5];
+        settle(&mut shard, &mut bodies, &mut out);
+        shard.shed();
+        assert_eq!(shard.conns.len(), 5, "nobody is slow");
+        // Larger than a body takes: it waits, for all but the one that reads.
+        let typing = Bytes::from(format!("event: typing\ndata: {}\n\n", "x".repeat(100_000)));
+        shard.ephemeral(&Ephemeral { channel: channel(), plain: typing.clone(), envelope: typing });
+        shard.parts.tail.push(vec![frame(1)]);
+        settle(&mut shard, &mut bodies[..1], &mut out[..1]);
+        for left in [4, 3, 2, 1, 1] {
+            shard.now_ms += 10;
+            shard.shed();
+            assert_eq!(shard.conns.len(), left);
+        }
+        assert_eq!(registry.streams(), 1);
     }
 
     #[test]

@@ -34,6 +34,7 @@ async fn metrics_have_the_names_that_operators_know(engine: Engine) {
         ("tidings_resets_total", 1.0),
         ("tidings_stalled_total", 0.0),
         ("tidings_aged_total", 0.0),
+        ("tidings_shed_total", 0.0),
         ("tidings_streams_refused_total", 0.0),
         ("tidings_ephemeral_dropped_total", 0.0),
         ("tidings_commits_total", 1.0),
