@@ -74,7 +74,11 @@ fn handle(part: &[Arc<Run>], asked: Instant, renewed: Renewed, state: &watch::Se
         renewed.leases.into_iter().map(|lease| (lease.id.clone(), lease)).collect();
     for run in part {
         match answered.remove(run.id().as_str()) {
-            Some(lease) if lease.status == Status::Lost => run.handle_lost(),
+            Some(lease) if lease.status == Status::Lost => {
+                run.handle_lost();
+                // Where it is lost because its end was just reported, it is still held: the next one is not due at once.
+                run.handle_renewed(asked, None);
+            }
             Some(lease) => {
                 let is_cancel = lease.status == Status::Cancel;
                 run.handle_renewed(asked, lease.cancel.or_else(|| is_cancel.then(Default::default)));

@@ -231,6 +231,23 @@ async fn a_renewal_tells_of_cancellation_and_loss() {
 }
 
 #[tokio::test]
+async fn a_lease_that_ends_with_the_report_of_the_end_is_not_renewed_without_a_pause() {
+    let renewals = json!({ "leases": [{ "id": "j1", "status": "lost" }], "worker": { "state": "run" } });
+    // The first report took effect, and its answer got lost; the second one takes its time.
+    let reports = VecDeque::from([Act::Drop, Act::Hold(String::new())]);
+    let fake =
+        server(vec![leased("j1", &Value::Null)], Script { renewals, reports, ..Script::default() }).await;
+    let worker = worker(&fake).grace(Duration::ZERO);
+    let worker = worker.handle("work", |_: JobContext, (): ()| async move { Ok(()) });
+    let renewed = || fake.requests().iter().filter(|request| request.contains(":renew")).count();
+    let over =
+        tokio::time::timeout(Duration::from_millis(1_500), worker.run_until(std::future::pending())).await;
+    assert!(over.is_err());
+    // One each 200 ms.
+    assert!((2..=10).contains(&renewed()), "{} renewals", renewed());
+}
+
+#[tokio::test]
 async fn a_shutdown_waits_for_runs_that_end_and_gives_the_others_back() {
     let jobs = vec![leased("ends", &json!(true)), leased("stays", &json!(false))];
     let fake = server(jobs, Script::default()).await;
