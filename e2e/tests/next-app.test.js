@@ -8,7 +8,7 @@ import { browser } from '../support/browser.js';
 import { buildApp, startApp } from '../support/next.js';
 import { end, eventually } from '../support/server.js';
 
-describe('The Next.js example', { timeout: 240_000 }, () => {
+describe('The Next.js example', { timeout: 400_000 }, () => {
   let folder;
   before(async () => {
     folder = await buildApp();
