@@ -68,6 +68,7 @@ pub fn cases() -> Vec<Case> {
         Case::new(GROUP, name, must, move |world| answered(&world.auth, &reads(&token, "user:42"), must))
     }));
     cases.extend(with_files());
+    cases.extend(by_chance());
     cases.extend(elsewhere());
     cases.extend(keys());
     cases.extend(forbidden());
@@ -283,6 +284,123 @@ fn with_files() -> Vec<Case> {
         answered(&world.auth, &reads(&changed, "user:42"), INVALID)
     }));
     cases
+}
+
+/// Thousands of tokens that nobody thought of, on one connection.
+fn by_chance() -> Vec<Case> {
+    vec![
+        Case::new(GROUP, "3,000 changes to a good one, anywhere in it", "none is taken", |world| {
+            let good = token(&json!({}));
+            let mut random = Random(7);
+            let tokens = (0..3_000).map(|_| random.changed(&good)).filter(|changed| *changed != good);
+            let mut statuses = std::collections::BTreeSet::new();
+            each(world, tokens, |status, token| match status {
+                401 => Ok(statuses.insert(status)),
+                other => Err(format!("{other} for {token}")),
+            })?;
+            is(format!("{statuses:?}"), statuses.contains(&401)).map(|_| "none is taken".into())
+        }),
+        Case::new(
+            GROUP,
+            "2,000 signed ones whose claims and header are anything",
+            "200, 401 or 403, and nothing else",
+            |world| {
+                let mut random = Random(11);
+                let good = claims(
+                    &json!({"nbf": 1, "jti": "j", "sid": "s", "tidings": {"subscribe": ["a*"], "jobs": ["*"]}}),
+                );
+                let tokens = (0..2_000).map(|_| {
+                    let header = random.filled(&json!({"alg": "HS256", "kid": "hs", "typ": "JWT"}));
+                    let mut header: Value = header;
+                    header["alg"] = "HS256".into();
+                    signed(&header, &random.filled(&good), SECRET.as_bytes(), Algorithm::HS256)
+                });
+                let mut statuses = std::collections::BTreeMap::<u16, u32>::new();
+                each(world, tokens, |status, token| {
+                    *statuses.entry(status).or_default() += 1;
+                    if matches!(status, 200 | 401 | 403) {
+                        Ok(true)
+                    } else {
+                        Err(format!("{status} for {token}"))
+                    }
+                })?;
+                is(format!("{statuses:?}"), statuses.contains_key(&401) && statuses.contains_key(&200))
+            },
+        ),
+    ]
+}
+
+/// Asks with each token in turn.
+fn each(
+    world: &World,
+    tokens: impl Iterator<Item = String>,
+    mut judge: impl FnMut(u16, &str) -> Result<bool, String>,
+) -> Result<(), String> {
+    let mut socket = world.auth.connect();
+    let mut answers = std::io::BufReader::new(socket.try_clone().unwrap());
+    for token in tokens {
+        std::io::Write::write_all(&mut socket, &reads(&token, "user:42")).map_err(|e| e.to_string())?;
+        let answer = crate::server::Answer::read(&mut answers).ok_or("closed")?;
+        judge(answer.status, &token)?;
+    }
+    Ok(())
+}
+
+/// The same numbers in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % most
+    }
+
+    /// One to three changes to a text of letters that tokens are made of.
+    fn changed(&mut self, text: &str) -> String {
+        const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.=";
+        let mut bytes = text.as_bytes().to_vec();
+        for _ in 0..=self.below(3) {
+            let (at, letter) = (self.below(bytes.len()), LETTERS[self.below(LETTERS.len())]);
+            match self.below(5) {
+                0 => bytes[at] = letter,
+                1 => bytes.insert(at, letter),
+                2 if bytes.len() > 2 => drop(bytes.remove(at)),
+                3 => bytes.truncate(at.max(1)),
+                _ => {
+                    let other = self.below(bytes.len());
+                    bytes.swap(at, other);
+                }
+            }
+        }
+        String::from_utf8(bytes).unwrap()
+    }
+
+    /// An object in which some fields are gone and others hold something else.
+    fn filled(&mut self, object: &Value) -> Value {
+        let mut filled = object.clone();
+        let names: Vec<String> = object.as_object().unwrap().keys().cloned().collect();
+        for name in names {
+            let value = match self.below(72) {
+                0 => json!(null),
+                1 => json!(-1),
+                2 => json!(1e300),
+                3 => json!(""),
+                4 => json!([]),
+                5 => json!({"a": [1, {}]}),
+                6 => json!("\u{0}\r\n*"),
+                7 => json!(true),
+                8 => json!(u64::MAX),
+                9 => json!(["tidings", 7, null]),
+                10 => {
+                    filled.as_object_mut().unwrap().remove(&name);
+                    continue;
+                }
+                _ => continue,
+            };
+            filled[&name] = value;
+        }
+        filled
+    }
 }
 
 /// Places where a token is not looked for, and others who say who it is.
