@@ -325,10 +325,16 @@ export function createLink({ env, options, api, auth, report }: Context, url: ()
   }
 
   async function unauthorized(reason: CloseReason): Promise<void> {
-    const token = await auth.token().catch(() => null);
-    const refused: Outcome = { kind: 'rejected', reason };
     const attempt = current;
-    const outcome = token === null ? refused : await renewed(token, refused);
+    let outcome: Outcome = { kind: 'rejected', reason };
+    try {
+      const token = await auth.token();
+      if (token !== null) outcome = await renewed(token, outcome);
+    } catch (cause) {
+      // That there is no token just now says nothing about the next one.
+      report(cause as TidingsError);
+      outcome = { kind: 'failed', reason: { code: 'network', message: (cause as Error).message } };
+    }
     if (current === attempt && attempt !== null) drop(outcome);
   }
 
