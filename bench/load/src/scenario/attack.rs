@@ -104,7 +104,8 @@ fn script(kind: Kind, target: &Target, prefix: &str) -> Vec<u8> {
         }
         Kind::Half => format!("GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n").into(),
         Kind::Reader => {
-            target.stream_request(&format!("channel={}", crate::traffic::channel(prefix, 0)), None)
+            let channel = crate::traffic::channel(&super::hostile::slow(prefix), 0);
+            target.stream_request(&format!("channel={channel}&from=start"), None)
         }
     }
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::{Server, faults};
 use crate::connect::Target;
+use crate::fill::fill;
 use crate::process::resident_bytes;
 use crate::rig::Rig;
 use crate::traffic::{Pace, Traffic};
@@ -21,6 +22,15 @@ use crate::traffic::{Pace, Traffic};
 const SETTLE: Duration = Duration::from_secs(3);
 /// One process of attackers for each of these.
 const KINDS: [&str; 5] = ["silent", "head", "body", "half", "reader"];
+
+/// What readers that read nothing are owed: far more than their sockets hold.
+const SLOW_EVENTS: u64 = 2_000;
+const SLOW_BYTES: usize = 2_000;
+
+/// The first part of the name of the channel that they ask for, from its start.
+pub(super) fn slow(prefix: &str) -> String {
+    format!("{prefix}-slow")
+}
 
 /// The shape of the run.
 #[derive(Debug, Args)]
@@ -50,6 +60,7 @@ pub(crate) fn run(args: &Hostile) -> Result<Value> {
     let target = Target::parse(&args.server.url)?;
     let mut rig = Rig::new(&target, 1, 1)?;
     let mut traffic = Traffic::new(&args.server.prefix, 1, 1, 100);
+    fill(&mut rig, &slow(&args.server.prefix), 1, 0..SLOW_EVENTS, SLOW_BYTES, |_, _| {})?;
     rig.subscribe(args.good, |_| args.server.subscriber(&target, 0))?;
     let time = Duration::from_secs(args.seconds);
     let mut publish = |rig: &mut Rig| -> Result<_> {
