@@ -53,6 +53,8 @@ enum Command {
     Fanout(scenario::fanout::Fanout),
     /// Hold quiet connections: memory for each. Needs a fresh server: an older one has memory to reuse
     Idle(scenario::idle::Idle),
+    /// Open streams with credentials: how long that takes, and the CPU for each
+    Open(scenario::open::Open),
     /// Come back from several depths: time to the first event
     Resume(scenario::resume::Resume),
     /// Come back with many clients at once
@@ -75,6 +77,7 @@ fn main() -> Result<()> {
         Command::Publish(args) => publish::run(&args)?,
         Command::Fanout(args) => scenario::fanout::run(&args)?,
         Command::Idle(args) => scenario::idle::run(&args)?,
+        Command::Open(args) => scenario::open::run(&args)?,
         Command::Resume(args) => scenario::resume::run(&args)?,
         Command::Storm(args) => scenario::storm::run(&args)?,
         Command::Stalled(args) => scenario::stalled::run(&args)?,

@@ -3,6 +3,7 @@
 //! Owns: which scenarios run, in which order, and what a row shows. Does not know: how load is made (`bench/load`).
 //! Flow: release build → floor and server side by side on core 0 → load on core 1, in turns → medians and ratios.
 
+mod auth;
 mod jobs;
 mod peer;
 mod rows;
@@ -20,7 +21,7 @@ const ROUNDS: usize = 3;
 type Scenario = (&'static str, fn(&mut Table) -> Result<()>);
 
 /// The scenarios by name, in the order of the table.
-const SCENARIOS: [Scenario; 8] = [
+const SCENARIOS: [Scenario; 9] = [
     ("fanout", fanout),
     ("overload", overload),
     ("many", many),
@@ -29,6 +30,7 @@ const SCENARIOS: [Scenario; 8] = [
     ("resume", resume),
     ("stalled", stalled),
     ("hostile", hostile),
+    ("auth", auth::auth),
 ];
 
 /// Runs all scenarios, or those that are named.

@@ -19,6 +19,8 @@ use serde_json::Value;
 pub(super) enum Kind {
     Floor,
     Tidings,
+    /// The server without --dev: its flags say who is known.
+    Guarded,
 }
 
 impl Kind {
@@ -26,6 +28,7 @@ impl Kind {
         match self {
             Self::Floor => "floor",
             Self::Tidings => "tidings",
+            Self::Guarded => "tidings with credentials",
         }
     }
 }
@@ -116,9 +119,12 @@ impl Peer {
                 command.arg(binary("tidings-load")).args(["floor", "--listen", "127.0.0.1:0"]);
                 command.stdout(Stdio::piped());
             }
-            Kind::Tidings => {
-                command.arg(binary("tidings")).args(["serve", "--dev", "--listen", "127.0.0.1:0", "--data"]);
+            Kind::Tidings | Kind::Guarded => {
+                command.arg(binary("tidings")).args(["serve", "--listen", "127.0.0.1:0", "--data"]);
                 command.arg(data.path()).args(flags).stderr(Stdio::piped());
+                if kind == Kind::Tidings {
+                    command.arg("--dev");
+                }
             }
         }
         let mut child = command.spawn().context("taskset cannot be run")?;

@@ -17,6 +17,7 @@ pub(crate) mod fanout;
 pub(crate) mod hostile;
 pub(crate) mod idle;
 pub(crate) mod jobs;
+pub(crate) mod open;
 pub(crate) mod resume;
 pub(crate) mod stalled;
 pub(crate) mod storm;
