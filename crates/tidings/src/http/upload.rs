@@ -5,7 +5,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Json;
@@ -44,7 +44,7 @@ pub(super) async fn upload(
         declared: body.size_hint().exact(),
     };
     let lease = text(LEASE).map(str::to_owned);
-    let mut reader = BodyReader { body, piece: Bytes::new() };
+    let mut reader = BodyReader { body, piece: Bytes::new(), drip: Drip::default(), since_ms: None };
     let stored = async {
         let id = job_id(&id)?;
         reports::require_work(&hub, &caller, &id).await?;
@@ -70,6 +70,35 @@ struct BodyReader {
     body: Body,
     /// What did not fit the last time.
     piece: Bytes,
+    drip: Drip,
+    /// Since when the client is waited for.
+    since_ms: Option<u64>,
+}
+
+/// Tells a client that sends next to nothing from one that is slow: it would hold its place for ever.
+#[derive(Debug, Default)]
+struct Drip {
+    waited_ms: u64,
+    bytes: u64,
+}
+
+/// So much has to come while the client is waited for.
+const BYTES_PER_SECOND_MIN: u64 = 1_024;
+/// Over how long that is looked at.
+const DRIP_MS: u64 = 30_000;
+
+impl Drip {
+    /// So many bytes came after so long a wait; whether that is enough.
+    fn took(&mut self, waited_ms: u64, bytes: usize) -> bool {
+        self.waited_ms += waited_ms;
+        self.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
+        if self.waited_ms < DRIP_MS {
+            return true;
+        }
+        let enough = self.bytes >= BYTES_PER_SECOND_MIN * self.waited_ms / 1_000;
+        *self = Self::default();
+        enough
+    }
 }
 
 impl BodyReader {
@@ -87,9 +116,22 @@ impl AsyncRead for BodyReader {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         while self.piece.is_empty() {
-            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+                self.since_ms.get_or_insert_with(crate::clock::now_ms);
+                return Poll::Pending;
+            };
+            match frame {
                 None => return Poll::Ready(Ok(())),
-                Some(Ok(frame)) => self.piece = frame.into_data().unwrap_or_default(),
+                Some(Ok(frame)) => {
+                    self.piece = frame.into_data().unwrap_or_default();
+                    let since_ms = self.since_ms.take();
+                    let waited_ms = since_ms.map_or(0, |since| crate::clock::now_ms().saturating_sub(since));
+                    let bytes = self.piece.len();
+                    if !self.drip.took(waited_ms, bytes) {
+                        let reason = "less than 1 KiB a second came";
+                        return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, reason)));
+                    }
+                }
                 Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
             }
         }
@@ -97,5 +139,22 @@ impl AsyncRead for BodyReader {
         into.put_slice(self.piece.get(..count).unwrap_or_default());
         self.piece.advance(count);
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_drips_is_told_from_one_that_is_slow_and_from_one_that_the_disk_delays() {
+        let mut drip = Drip::default();
+        assert!((0..29).all(|_| drip.took(1_000, 1)), "there is time");
+        assert!(!drip.took(1_000, 1), "30 bytes in 30 s");
+        assert!((0..300).all(|_| drip.took(1_000, 1_024)), "slow, but it comes");
+        assert!((0..100_000).all(|_| drip.took(0, 1)), "nobody waited for it");
+        // What came quickly once does not pay for ever.
+        assert!(drip.took(30_000, 1_000_000));
+        assert!((0..29).all(|_| drip.took(1_000, 1)) && !drip.took(1_000, 1));
     }
 }
