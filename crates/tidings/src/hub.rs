@@ -62,7 +62,6 @@ pub(crate) struct Inner {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) pace: Pace,
     pub(crate) memory: Arc<Memory>,
-    #[allow(dead_code, reason = "the guard of credentials asks it; it is on its way")]
     pub(crate) failures: AuthFailures,
     pub(crate) jobs: crate::jobs::State,
     pub(crate) auth: Auth,

@@ -31,7 +31,6 @@ mod pace;
 
 mod memory;
 
-#[allow(dead_code, reason = "the guard of credentials asks it; it is on its way")]
 mod failures;
 
 mod hub;
