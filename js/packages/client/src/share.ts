@@ -8,7 +8,7 @@
 import { TidingsError } from './error.js';
 import type { Incoming } from './incoming.js';
 import { createLane, type Lane } from './lane.js';
-import { LINGER_MS, SHARE_ALIVE_MS, SHARE_ANSWER_MS, SHARE_GROUPS_MAX, SHARE_SILENCE_MS, SHARE_TAB_MS, STREAM_CHANNELS_MAX } from './limits.js';
+import { LINGER_MS, QUEUE_EVENTS_MAX, SHARE_ALIVE_MS, SHARE_ANSWER_MS, SHARE_GROUPS_MAX, SHARE_SILENCE_MS, SHARE_TAB_MS, STREAM_CHANNELS_MAX } from './limits.js';
 import type { Context, LinkReset } from './link.js';
 import type { Source, SourceSink } from './source.js';
 import type { Status } from './status.js';
@@ -76,6 +76,8 @@ export function createShared(context: Context, sink: SourceSink): Source {
   let position: string | null = null;
   let connection: string | null = null;
   let joined = new Set<string>();
+  /** Of channels that were not joined yet: who leads may be another user, and whose events these are is known then. */
+  let held: Incoming[] = [];
   let adding = false;
   let mismatches = 0;
   let saidAt = 0;
@@ -176,7 +178,8 @@ export function createShared(context: Context, sink: SourceSink): Source {
         sink.ended(channels);
       },
       refused(channels, error) {
-        if (channels === null) return retire(error);
+        // Without a stream of its own a tab may not keep the lead from one that would have one.
+        if (channels === null || (others.size === 0 && [...wanted].every((name) => channels.includes(name)))) return retire(error);
         post({ type: 'refused', term, channels, code: error.code, message: error.message, status: error.status });
         sink.refused(channels, error);
       },
@@ -265,6 +268,7 @@ export function createShared(context: Context, sink: SourceSink): Source {
     position = null;
     connection = null;
     joined = new Set();
+    held = [];
   }
 
   function hear(message: Message): void {
@@ -299,9 +303,11 @@ export function createShared(context: Context, sink: SourceSink): Source {
         if (env.now() - saidAt > SHARE_TAB_MS / 5 && joined.size > 0) want(null);
         return void add();
       case 'event': {
-        const { text, ...event } = message.event;
-        void sink.event({ ...event, text: () => text, json: () => JSON.parse(text) as unknown });
+        const { text, ...rest } = message.event;
+        const event = { ...rest, text: () => text, json: () => JSON.parse(text) as unknown };
         position = event.id ?? position;
+        if (joined.has(event.channel)) return void sink.event(event);
+        if (wanted.has(event.channel) && held.push(event) > QUEUE_EVENTS_MAX) apart();
         return;
       }
       case 'reset':
@@ -314,6 +320,8 @@ export function createShared(context: Context, sink: SourceSink): Source {
       case 'joined':
         if (message.tab !== tab) return;
         for (const name of message.channels) joined.add(name);
+        for (const event of held) if (joined.has(event.channel)) void sink.event(event);
+        held = held.filter(({ channel }) => !joined.has(channel));
         sink.joined(message.channels, message.position);
         return tellStatus(theirs);
       case 'full':
