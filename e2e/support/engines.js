@@ -55,6 +55,7 @@ function place(commands, url) {
     start: async (name, spec) => commands.start(name, withUrl(spec)),
     each: async (specs, more) => commands.each(specs.map(withUrl), { limitMs: SEEN_MS, ...more }),
     seen: async (name) => commands.seen(name),
+    count: async (name) => commands.count(name),
     reconnect: async (name) => commands.reconnect(name),
     close: async (name) => commands.close(name),
     /** The record, once `enough` is true of its counts. */

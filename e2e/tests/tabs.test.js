@@ -8,6 +8,7 @@ import { openEngine } from '../support/engines.js';
 import { startFaults } from '../support/faults.js';
 import { rendererOf } from '../support/renderer.js';
 import { eventually, startServer } from '../support/server.js';
+import { startGuarded } from '../support/tokens.js';
 
 const TABS = 8;
 
@@ -71,6 +72,52 @@ for (const name of ENGINE_BROWSERS) {
 
       await c.check();
     });
+
+    // With a key of one's own for each user; and without, where only the server tells two users apart.
+    for (const keys of [{ ann: 'ann', ben: 'ben' }, {}]) {
+      test(`show nothing of the user who has logged out, ${keys.ann ? 'with' : 'without'} a shareKey`, async (t) => {
+        const { server, tokenOf } = await startGuarded(t);
+        const proxy = await startFaults(t, server);
+        const channels = { ann: ['user:ann', 'orders'], ben: ['user:ben', 'orders'] };
+        for (const [user, subscribe] of [['ann', ['orders']], ['ben', []]]) {
+          proxy.answer(`/token/${user}`, async () => [200, await tokenOf(user, { expiresIn: '1h', subscribe })]);
+        }
+        const logIn = (tab, user) => tab.start(user, {
+          options: { retry: { base: 10, max: 50 }, tokenUrl: `${proxy.url}/token/${user}`, shareKey: keys[user] },
+          channels: channels[user][0],
+        });
+        const tabs = [await openEngine(t, name, proxy), await openEngine(t, name, proxy)];
+        for (const tab of tabs) {
+          await logIn(tab, 'ann');
+          // What both users might ask for, but only one may have.
+          await tab.start('orders', {
+            options: { retry: { base: 10, max: 50 }, tokenUrl: `${proxy.url}/token/ann`, shareKey: keys.ann }, channels: 'orders',
+          });
+        }
+        for (const tab of tabs) await tab.until('ann', 'the start', ({ state }) => state === 'open');
+        const first = await server.publish({ channel: 'user:ann', data: 'for ann' });
+        for (const tab of tabs) await tab.until('ann', 'her event', ({ events }) => events === 1);
+
+        // In the second tab; the first one still has her stream.
+        for (const one of ['ann', 'orders']) await tabs[1].close(one);
+        await logIn(tabs[1], 'ben');
+        await tabs[1].start('refused', {
+          options: { retry: { base: 10, max: 50 }, tokenUrl: `${proxy.url}/token/ben`, shareKey: keys.ben }, channels: 'orders',
+        });
+        const hers = [first];
+        let his = null;
+        await eventually('an event for ben', async () => {
+          hers.push(await server.publish({ channel: 'user:ann', data: 'for ann' }));
+          await server.publish({ channel: 'orders', data: 'for ann' });
+          his ??= (await tabs[1].count('ben')).state === 'open' ? await server.publish({ channel: 'user:ben', data: 'for ben' }) : null;
+          return (await tabs[1].count('ben')).events > 0;
+        });
+        const [seen, refused] = [await tabs[1].seen('ben'), await tabs[1].seen('refused')];
+        assert.deepEqual(seen.events.map(({ id, data }) => [id, data]), [[his, 'for ben']]);
+        assert.deepEqual(refused.events, []);
+        await tabs[0].until('ann', 'her events', ({ events }) => events === hers.length);
+      });
+    }
   });
 }
 
