@@ -17,7 +17,7 @@ use crate::checker::{Report, Start};
 use crate::sabotage;
 use crate::torture::{
     Pace, Phase, Place, Plan, Publisher, Random, Server, World, build, everything, free_address, fresh_seed,
-    judge, mark, reader, workspace,
+    judge, mark, open_to_all, reader, workspace,
 };
 
 /// Bytes of the image: some dozens of segments of 1 MiB.
@@ -106,6 +106,7 @@ pub(crate) fn cycle(binary: &Path, cycles: u64, seed: u64) -> Result<(Report, St
         data: disk.mount.join("data"),
         log: folder.path().join("server.log"),
         address: free_address(seed)?,
+        access: open_to_all(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let world = World::new(seed, place.address, CHANNELS);

@@ -95,10 +95,11 @@ fn e2e() -> Result<()> {
     program("npm", &["test", "--prefix", "e2e"], STEP_LIMIT)
 }
 
-/// A minute of everything at once, and most of one for jobs; `cargo xtask torture --minutes 5` is the long run of the
-/// first, and with `--jobs` of the second.
+/// A minute of everything at once, and most of one for jobs and for grants; `cargo xtask torture --minutes 5` is the long
+/// run of the first, and with `--jobs` and `--grants` of the others.
 fn torture() -> Result<()> {
     // Not this executable: building the workspace has replaced it.
     cargo(&["xtask", "torture", "--seconds", "60"])?;
-    cargo(&["xtask", "torture", "--jobs", "--seconds", "45"])
+    cargo(&["xtask", "torture", "--jobs", "--seconds", "45"])?;
+    cargo(&["xtask", "torture", "--grants", "--seconds", "40"])
 }

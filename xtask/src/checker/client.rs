@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Client, Event, Kind, Logged, Report, Reset, Seen, Session, Sources, Start};
+use super::{Client, Event, Id, Kind, Logged, Report, Reset, Seen, Session, Sources, Start};
 
 /// Conflation happens within one slice of catching up, which holds so many events (`limits::SLICE_EVENTS_MAX`).
 const SLICE_EVENTS: usize = tidings_core::limits::SLICE_EVENTS_MAX;
@@ -20,8 +20,19 @@ pub(super) fn check(
     let expected: Vec<&Logged> = log.iter().filter(|l| client.channels.contains(&l.channel)).collect();
     let fates = vec![Fate::Owed; expected.len()];
     let position = (client.start == Start::Oldest).then_some(0);
-    let mut reader =
-        Reader { client, expected, fates, next: 0, position, gaps: HashSet::new(), log, sources, report };
+    let mut reader = Reader {
+        client,
+        channels: &[],
+        expected,
+        fates,
+        slices: HashMap::new(),
+        next: 0,
+        position,
+        gaps: HashSet::new(),
+        log,
+        sources,
+        report,
+    };
     for session in &client.sessions {
         reader.session(session, may_reset);
     }
@@ -39,9 +50,13 @@ enum Fate {
 
 struct Reader<'a> {
     client: &'a Client,
+    /// What the connection of now listens to; empty: all channels of the client.
+    channels: &'a [u16],
     /// What the log holds of the client's channels.
     expected: Vec<&'a Logged>,
     fates: Vec<Fate>,
+    /// The last index that can be in one slice with an event that was passed over, where that depends on the connection.
+    slices: HashMap<usize, usize>,
     /// Everything before this index has its fate.
     next: usize,
     /// Everything up to here is behind the client; unknown until the first hello or event.
@@ -53,13 +68,15 @@ struct Reader<'a> {
     report: &'a mut Report,
 }
 
-impl Reader<'_> {
-    fn session(&mut self, session: &Session, may_reset: bool) {
+impl<'a> Reader<'a> {
+    fn session(&mut self, session: &'a Session, may_reset: bool) {
         self.report.figures.sessions += 1;
+        self.turn_to(session);
         let name = &self.client.name;
         let mut seen = session.seen.iter().peekable();
         match seen.next() {
             None => return,
+            Some(Seen::Unauthorized(id, _)) => return self.refused(session, *id, seen.count()),
             Some(Seen::Hello(id)) => {
                 let is_reset = matches!(seen.peek(), Some(Seen::Reset(_)));
                 if session.asked.is_some() && *id != session.asked && !is_reset {
@@ -73,13 +90,51 @@ impl Reader<'_> {
             }
             Some(_) => self.report.add(Kind::Protocol, || format!("{name}: a stream without hello")),
         }
-        for seen in seen {
-            match seen {
+        while let Some(next) = seen.next() {
+            match next {
                 Seen::Hello(_) => self.report.add(Kind::Protocol, || format!("{name}: hello again")),
                 Seen::Event(event) => self.event(*event),
                 Seen::Reset(reset) => self.reset(reset, may_reset),
+                Seen::Unauthorized(id, _) => return self.refused(session, *id, seen.count()),
             }
         }
+    }
+
+    /// Another connection. What the one before went past, up to the id that it left behind, it went past for its own
+    /// channels: of a channel that comes back later, nothing up to there is owed.
+    fn turn_to(&mut self, session: &'a Session) {
+        if session.channels.is_empty() {
+            return;
+        }
+        if let Some(asked) = session.asked {
+            let upto = self.expected.partition_point(|l| l.id.seq <= asked.seq);
+            self.pass_over(upto);
+            self.next = self.next.max(upto);
+            self.position = self.position.max(Some(asked.seq));
+        }
+        self.channels = &session.channels;
+    }
+
+    /// Nothing comes behind a refusal, which leaves a position. Whether it was right is for others to say.
+    fn refused(&mut self, session: &Session, id: Option<Id>, behind: usize) {
+        let name = &self.client.name;
+        if session.shown.is_empty() {
+            self.report.add(Kind::Denied, || format!("{name} was refused, who needs no credentials"));
+        }
+        if behind > 0 {
+            self.report.add(Kind::Outside, || format!("{name} got {behind} more behind a refusal"));
+        }
+        match id {
+            None => self.report.add(Kind::Protocol, || format!("{name}: a refusal without an id")),
+            Some(id) if self.position.is_none() && self.client.start == Start::Now => {
+                self.start_at(Some(id.seq));
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn listens_to(&self, channel: u16) -> bool {
+        self.channels.is_empty() || self.channels.contains(&channel)
     }
 
     fn start_at(&mut self, position: Option<u64>) {
@@ -96,7 +151,7 @@ impl Reader<'_> {
     fn event(&mut self, event: Event) {
         self.report.figures.delivered += 1;
         let name = &self.client.name;
-        if !self.client.channels.contains(&event.channel) {
+        if !self.client.channels.contains(&event.channel) || !self.listens_to(event.channel) {
             return self.report.add(Kind::Foreign, || format!("{name} got {event:?}"));
         }
         let Some(id) = event.id else {
@@ -136,11 +191,21 @@ impl Reader<'_> {
     /// The client goes on behind these.
     fn pass_over(&mut self, upto: usize) {
         for index in self.next..upto {
-            let forgiven = self.expected.get(index).is_some_and(|l| self.gaps.contains(&l.channel));
+            let Some(channel) = self.expected.get(index).map(|l| l.channel) else { continue };
+            let forgiven = self.gaps.contains(&channel) || !self.listens_to(channel);
+            if !forgiven && !self.channels.is_empty() {
+                self.slices.insert(index, self.slice_end(index));
+            }
             if let Some(fate) = self.fates.get_mut(index) {
                 *fate = if forgiven { Fate::Forgiven } else { Fate::PassedOver };
             }
         }
+    }
+
+    /// A slice holds so many events of the channels that its connection listens to.
+    fn slice_end(&self, index: usize) -> usize {
+        let rest = self.expected.iter().enumerate().skip(index);
+        rest.filter(|(_, l)| self.listens_to(l.channel)).take(SLICE_EVENTS).last().map_or(index, |(at, _)| at)
     }
 
     /// A reset forgives what it names: up to its id, or up to the next event of the channels it names.
@@ -182,7 +247,8 @@ impl Reader<'_> {
         let mut replacements: HashMap<(u16, u8), usize> = HashMap::new();
         for (index, (logged, fate)) in self.expected.iter().zip(&self.fates).enumerate().rev() {
             let kin = self.kin(logged);
-            let near = |at: &usize| at - index < SLICE_EVENTS;
+            let end = self.slices.get(&index).copied().unwrap_or(index + SLICE_EVENTS - 1);
+            let near = |at: &usize| *at <= end;
             let is_replaced = kin.and_then(|kin| replacements.get(&kin)).is_some_and(near);
             match fate {
                 Fate::PassedOver if is_replaced => self.report.figures.conflated += 1,
@@ -190,7 +256,7 @@ impl Reader<'_> {
                     self.report.add(Kind::Gap, || format!("{name} did not get {logged:?} ({kin:?})"));
                     continue;
                 }
-                Fate::Owed if index >= self.next => {
+                Fate::Owed if index >= self.next && self.listens_to(logged.channel) => {
                     self.report.add(Kind::UnseenTail, || format!("{name} has yet to get {logged:?}"));
                     continue;
                 }

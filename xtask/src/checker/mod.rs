@@ -4,6 +4,7 @@
 //! Flow: in ← a `Trace` · out → a `Report`; one violation, or a run that did not do what it planned, fails it.
 
 mod client;
+mod grants;
 mod log;
 mod trace;
 
@@ -14,7 +15,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 pub(crate) use trace::{
-    Client, Event, Fact, Id, Item, Logged, Outcome, Publish, Reset, Seen, Session, Start, Trace,
+    Answer, Client, Event, Fact, Grants, Id, Item, Logged, Outcome, Probe, Publish, Reset, Revocation,
+    Revoked, Seen, Session, Shown, Start, Token, Trace,
 };
 
 /// Examples that are kept of each kind of violation.
@@ -55,6 +57,12 @@ pub(crate) enum Kind {
     Reset,
     /// Hello or the end of a stream is not what the contract says.
     Protocol,
+    /// A client got an event that the grant of that moment did not cover.
+    Outside,
+    /// A stream was opened, or went on, with a grant that was over, was revoked or did not cover it.
+    Opened,
+    /// A grant that was good was refused.
+    Denied,
 }
 
 /// The verdict.
@@ -98,6 +106,7 @@ pub(crate) fn check(trace: &Trace) -> Report {
     for client in &trace.clients {
         client::check(client, &log, &sources, trace.may_reset, &mut report);
     }
+    grants::check(trace, &mut report);
     report.figures.clients = trace.clients.len();
     for fact in &trace.facts {
         if fact.done < fact.planned {
@@ -162,7 +171,7 @@ impl fmt::Display for Report {
         let lost = self.count(Kind::Lost) + self.count(Kind::Gap) + self.count(Kind::UnseenTail);
         let repeated = self.count(Kind::Twice) + self.count(Kind::Repeat);
         let reordered = self.count(Kind::Reorder) + self.count(Kind::RealTime) + self.count(Kind::LogOrder);
-        let foreign = self.count(Kind::Foreign) + self.count(Kind::Phantom);
+        let foreign = self.count(Kind::Foreign) + self.count(Kind::Phantom) + self.count(Kind::Outside);
         let all: usize = self.violations.values().map(|(count, _)| count).sum();
         let others = all - lost - repeated - reordered - foreign;
         writeln!(

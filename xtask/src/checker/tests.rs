@@ -17,7 +17,7 @@ fn event(seq: u64, channel: u16, value: u64) -> Seen {
 fn session(asked: Option<u64>, seen: &[Seen]) -> Session {
     let mut all = vec![Seen::Hello(asked.map(id))];
     all.extend(seen.iter().cloned());
-    Session { asked: asked.map(id), seen: all }
+    Session { asked: asked.map(id), seen: all, ..Session::default() }
 }
 
 /// Eight events: values 101–108 at 1–8, channel 0 where odd and 1 where even; 103 and 105 have the key 7. A batch of two
@@ -54,7 +54,7 @@ fn good() -> Trace {
     };
     let log =
         (1..=8).map(|n| Logged { id: id(n), channel: u16::from(n % 2 == 0), value: Some(100 + n) }).collect();
-    Trace { publishes, clients: vec![both, late], log, facts: Vec::new(), may_reset: false }
+    Trace { publishes, clients: vec![both, late], log, ..Trace::default() }
 }
 
 /// Breaks a good run and demands exactly this verdict.

@@ -66,6 +66,8 @@ pub(crate) enum Seen {
     Hello(Option<Id>),
     Event(Event),
     Reset(Reset),
+    /// `tidings.unauthorized` with its id, and when it came.
+    Unauthorized(Option<Id>, u64),
 }
 
 /// One connection of a client.
@@ -73,7 +75,13 @@ pub(crate) enum Seen {
 pub(crate) struct Session {
     /// The last id that was sent along.
     pub(crate) asked: Option<Id>,
+    /// That id had the mark of a refusal.
+    pub(crate) is_marked: bool,
     pub(crate) seen: Vec<Seen>,
+    /// What was asked for, where that changes from connection to connection; empty: all channels of the client.
+    pub(crate) channels: Vec<u16>,
+    /// The tokens that were shown for it: the first to open it, the others on the open stream. None where nobody asks.
+    pub(crate) shown: Vec<Shown>,
 }
 
 /// Where a client began.
@@ -105,6 +113,78 @@ pub(crate) struct Logged {
     pub(crate) value: Option<u64>,
 }
 
+/// A token. Times are microseconds, on the clock of the trace.
+#[derive(Debug, Clone)]
+pub(crate) struct Token {
+    pub(crate) subject: u16,
+    /// The log-in that it belongs to.
+    pub(crate) session: u32,
+    /// The channels that it covers.
+    pub(crate) channels: Vec<u16>,
+    pub(crate) issued: u64,
+    pub(crate) expires: u64,
+}
+
+/// What is revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Revoked {
+    /// A token, by its number.
+    Token(usize),
+    Session(u32),
+    Subject(u16),
+}
+
+/// One request to revoke something; one that was not answered may have done it all the same.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Revocation {
+    pub(crate) what: Revoked,
+    pub(crate) sent: u64,
+    pub(crate) answered: Option<u64>,
+}
+
+/// How a token was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Not at all.
+    None,
+    /// A stream with hello, or 200 for one that is open.
+    Granted,
+    /// `tidings.unauthorized` in place of hello; for an open stream 403, and it ends.
+    Refused,
+    /// The token itself was not taken: 401 for an open stream.
+    Rejected,
+    /// 204.
+    Stopped,
+    /// There is no such stream, or too many are.
+    Gone,
+}
+
+/// A token that somebody showed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shown {
+    pub(crate) token: usize,
+    /// It was a ticket made with the token, and the ticket had been used.
+    pub(crate) is_spent: bool,
+    pub(crate) sent: u64,
+    pub(crate) answered: u64,
+    pub(crate) answer: Answer,
+}
+
+/// An attempt to open a stream, by somebody who would not have read it.
+#[derive(Debug, Clone)]
+pub(crate) struct Probe {
+    pub(crate) channels: Vec<u16>,
+    pub(crate) shown: Shown,
+}
+
+/// Who might hear what, and when.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Grants {
+    pub(crate) tokens: Vec<Token>,
+    pub(crate) revocations: Vec<Revocation>,
+    pub(crate) probes: Vec<Probe>,
+}
+
 /// Something the run had planned to do at least so often.
 #[derive(Debug, Clone)]
 pub(crate) struct Fact {
@@ -122,4 +202,5 @@ pub(crate) struct Trace {
     pub(crate) facts: Vec<Fact>,
     /// Nothing was trimmed or deleted, and no store was replaced: then no reset is right.
     pub(crate) may_reset: bool,
+    pub(crate) grants: Grants,
 }

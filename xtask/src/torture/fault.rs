@@ -49,7 +49,10 @@ pub(crate) async fn restart(world: &World, server: Server, pause: Duration) -> R
 
 /// Looks at how many connections are behind: if none ever is, slow readers were not slow.
 async fn sample(world: &World) {
-    let Ok((200, metrics)) = http::get(world.address, "/metrics").await else { return };
+    let Ok((200, metrics)) = http::ask(world.address, ("GET", "/metrics"), &world.authorization(), "").await
+    else {
+        return;
+    };
     let behind = metrics
         .lines()
         .find_map(|line| line.strip_prefix("tidings_connections_behind ")?.trim().parse().ok());

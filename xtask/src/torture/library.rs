@@ -80,7 +80,7 @@ impl Reader {
         let world = Rc::clone(&self.world);
         match item {
             Item::Hello(hello) => {
-                let session = Session { asked: world.id(&self.asked), seen: Vec::new() };
+                let session = Session { asked: world.id(&self.asked), ..Session::default() };
                 if let Some(client) = world.clients.borrow_mut().get_mut(self.number) {
                     client.sessions.push(session);
                 }

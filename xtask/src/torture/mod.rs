@@ -4,6 +4,7 @@
 //! Flow: build → server → publishers, readers, faults → healing → one more restart → the final read → the verdict.
 
 mod fault;
+pub(crate) mod grants;
 mod http;
 mod jobs;
 mod library;
@@ -28,7 +29,7 @@ pub(crate) use self::publisher::{Form, Job, Publisher};
 pub(crate) use self::random::Random;
 pub(crate) use self::reader::{Pace, Plan};
 pub(crate) use self::reading::everything;
-pub(crate) use self::server::{Place, Server, free_address, said};
+pub(crate) use self::server::{Place, Server, free_address, open_to_all, said};
 pub(crate) use self::world::{Phase, World};
 use crate::checker::{self, Item, Report, Start};
 
@@ -92,6 +93,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     if arguments.iter().any(|a| a == "--jobs" || a == "--jobs-worker") {
         return jobs::run(arguments);
     }
+    if arguments.iter().any(|a| a == "--grants") {
+        return grants::run(arguments);
+    }
     let mut time = Duration::from_secs(60);
     let mut seed = fresh_seed();
     let mut rest = arguments.iter();
@@ -105,7 +109,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
             "--seconds" => time = Duration::from_secs(number()?),
             "--seed" => seed = number()?,
             other => {
-                bail!("torture does not know {other}: --minutes M, --seconds S, --seed N, --power, --jobs")
+                bail!(
+                    "torture does not know {other}: --minutes M, --seconds S, --seed N, --power, --jobs, --grants"
+                )
             }
         }
     }
@@ -161,6 +167,7 @@ pub(crate) fn torture(binary: &Path, size: &Size) -> Result<(Report, String)> {
         data: folder.path().join("data"),
         log: folder.path().join("server.log"),
         address: free_address(size.seed)?,
+        access: open_to_all(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let world = World::new(size.seed, place.address, CHANNELS);

@@ -50,7 +50,7 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     pub(crate) fn new(world: &Rc<World>, number: u64) -> Option<Self> {
-        let client = Client::new(&format!("http://{}", world.address)).ok()?;
+        let client = world.client()?;
         let random = Random::of(world.seed, 100 + number);
         Some(Self { world: Rc::clone(world), client, random, name: format!("p{number}"), jobs: 0 })
     }

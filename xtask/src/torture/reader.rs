@@ -19,7 +19,7 @@ use crate::checker::{Client, Event, Id, Reset, Seen, Session, Start};
 
 /// Silence after which a connection is given up, as our own clients do: 2.5 keep-alives of 2 s, and some for a busy
 /// machine.
-const SILENCE: Duration = Duration::from_secs(8);
+pub(super) const SILENCE: Duration = Duration::from_secs(8);
 const EVENT_BYTES_MAX: usize = tidings_core::limits::EVENT_PARSE_BYTES_MAX;
 
 /// How a client reads.
@@ -135,7 +135,7 @@ impl Reader {
                 bail!("status {other}");
             }
         }
-        let session = Session { asked: self.world.id(&self.last_id), seen: Vec::new() };
+        let session = Session { asked: self.world.id(&self.last_id), ..Session::default() };
         if let Some(client) = self.world.clients.borrow_mut().get_mut(self.number) {
             client.sessions.push(session);
         }
@@ -292,6 +292,7 @@ pub(crate) fn seen(world: &World, parsed: &Parsed) -> Option<Seen> {
     match parsed.event.as_str() {
         "tidings.hello" => Some(Seen::Hello(id)),
         "tidings.reset" => Some(Seen::Reset(reset(world, &parsed.data, id))),
+        "tidings.unauthorized" => Some(Seen::Unauthorized(id, world.tick())),
         control if control.starts_with("tidings.") => None,
         _ => {
             let channel = world.channel(parsed.channel.as_deref().unwrap_or("?"));
@@ -311,7 +312,7 @@ fn reset(world: &World, data: &str, id: Option<Id>) -> Reset {
 }
 
 /// Reads the head of an answer; returns what came behind it as well.
-async fn read_head(stream: &mut TcpStream) -> Result<(u16, Vec<u8>)> {
+pub(super) async fn read_head(stream: &mut TcpStream) -> Result<(u16, Vec<u8>)> {
     let mut bytes = Vec::new();
     loop {
         if let Some((status, body)) = http::head(&bytes) {

@@ -54,7 +54,8 @@ async fn stream(world: &Rc<World>, channels: &[u16]) -> Result<()> {
     };
     let number = reader::enter(world, &plan);
     let mut socket = TcpStream::connect(world.address).await?;
-    let request = format!("GET /events?{query}&from=start HTTP/1.1\r\nhost: {}\r\n\r\n", world.address);
+    let (host, who) = (world.address, world.authorization());
+    let request = format!("GET /events?{query}&from=start HTTP/1.1\r\nhost: {host}\r\n{who}\r\n");
     socket.write_all(request.as_bytes()).await?;
     let mut bytes = Vec::new();
     let mut buffer = vec![0; 64 * 1024];
@@ -90,7 +91,7 @@ async fn one_history(world: &World, channel: u16) -> Result<Vec<Logged>> {
     let mut after = String::new();
     loop {
         let path = format!("/v1/history?channel={name}&limit=1000&after={after}");
-        let (status, body) = http::get(world.address, &path).await?;
+        let (status, body) = http::ask(world.address, ("GET", &path), &world.authorization(), "").await?;
         let body = if body.starts_with('{') { body } else { unchunk(&body) };
         let page: Value =
             serde_json::from_str(&body).with_context(|| format!("history {status}: {body:.200}"))?;

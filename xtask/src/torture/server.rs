@@ -25,6 +25,13 @@ pub(crate) struct Place {
     pub(crate) data: PathBuf,
     pub(crate) log: PathBuf,
     pub(crate) address: SocketAddr,
+    /// Flags that say who is known.
+    pub(crate) access: Vec<String>,
+}
+
+/// Everybody may do everything.
+pub(crate) fn open_to_all() -> Vec<String> {
+    vec!["--dev".into()]
 }
 
 /// A running server.
@@ -108,7 +115,9 @@ impl Drop for Server {
 fn command(place: &Place) -> Command {
     let mut command = Command::new(&place.binary);
     command
-        .args(["serve", "--dev", "--keepalive-s", "2", "--stall-s", "30", "--segment-mib", "1"])
+        .arg("serve")
+        .args(&place.access)
+        .args(["--keepalive-s", "2", "--stall-s", "30", "--segment-mib", "1"])
         .args(["--disk-reserve-mib", "0", "--retain-events", "100000000"])
         .args(["--retain-channel-mib", "1000000", "--retain-log-mib", "1000000"])
         .arg("--listen")

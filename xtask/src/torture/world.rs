@@ -8,11 +8,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use tidings_client::Client;
 use tidings_core::EventId;
 use tokio::sync::watch;
 
-use crate::checker::{Client, Fact, Id, Item, Logged, Outcome, Publish, Trace};
+use crate::checker::{Client as Reader, Fact, Grants, Id, Item, Logged, Outcome, Publish, Trace};
 
 /// How far a run has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,7 +36,7 @@ pub(crate) struct World {
     /// Channels that live through the run.
     pub(crate) regular: Vec<u16>,
     pub(crate) publishes: RefCell<Vec<Publish>>,
-    pub(crate) clients: RefCell<Vec<Client>>,
+    pub(crate) clients: RefCell<Vec<Reader>>,
     /// The last event of each regular channel, published when the faults are over.
     pub(crate) markers: RefCell<HashSet<u64>>,
     /// Clients that have everything they wait for.
@@ -44,6 +46,10 @@ pub(crate) struct World {
     next_value: Cell<u64>,
     counts: RefCell<BTreeMap<&'static str, u64>>,
     pub(crate) complaints: RefCell<Vec<String>>,
+    /// Tokens and revocations, where the server asks for them.
+    pub(crate) grants: RefCell<Grants>,
+    /// The API key of back ends, where the server asks for one.
+    key: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -55,11 +61,17 @@ struct Names {
 
 impl World {
     pub(crate) fn new(seed: u64, address: SocketAddr, channels: u16) -> Rc<Self> {
-        let world = Self {
+        let names: Vec<String> = (0..channels).map(|n| format!("torture:{n}")).collect();
+        Self::of(seed, address, &names, None)
+    }
+
+    /// A world whose regular channels have these names, and whose back ends have this API key.
+    pub(crate) fn of(seed: u64, address: SocketAddr, channels: &[String], key: Option<String>) -> Rc<Self> {
+        let mut world = Self {
             seed,
             address,
             phase: watch::Sender::new(Phase::Faults),
-            regular: (0..channels).collect(),
+            regular: Vec::new(),
             publishes: RefCell::default(),
             clients: RefCell::default(),
             markers: RefCell::default(),
@@ -69,11 +81,25 @@ impl World {
             next_value: Cell::new(1),
             counts: RefCell::default(),
             complaints: RefCell::default(),
+            grants: RefCell::default(),
+            key,
         };
-        for n in 0..channels {
-            world.channel(&format!("torture:{n}"));
-        }
+        world.regular = channels.iter().map(|name| world.channel(name)).collect();
         Rc::new(world)
+    }
+
+    /// A client for a back end.
+    pub(crate) fn client(&self) -> Option<Client> {
+        let client = Client::new(&format!("http://{}", self.address)).ok()?;
+        Some(match &self.key {
+            Some(key) => client.bearer(key),
+            None => client,
+        })
+    }
+
+    /// What a back end puts into the head of a request.
+    pub(crate) fn authorization(&self) -> String {
+        self.key.as_ref().map_or_else(String::new, |key| format!("authorization: Bearer {key}\r\n"))
     }
 
     /// The number of a channel.
@@ -102,9 +128,12 @@ impl World {
         Some(Id { epoch, seq: id.seq.0 })
     }
 
-    /// A clock that only grows.
+    /// A clock that only grows: no two moments of a run are the same. As far as that allows, it shows the microseconds of
+    /// the machine's clock, which the server reads too.
     pub(crate) fn tick(&self) -> u64 {
-        self.clock.set(self.clock.get() + 1);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+        self.clock.set(now.max(self.clock.get() + 1));
         self.clock.get()
     }
 
@@ -172,6 +201,7 @@ impl World {
             log,
             facts: planned.iter().map(fact).collect(),
             may_reset: false,
+            grants: self.grants.take(),
         }
     }
 }

@@ -29,7 +29,7 @@ use self::connection::Connection;
 use self::crowd::Crowd;
 use self::journal::micros;
 use self::trace::{Cancel, Made, Trace};
-use super::{Phase, Place, Random, Server, build, free_address, fresh_seed, said, workspace};
+use super::{Phase, Place, Random, Server, build, free_address, fresh_seed, open_to_all, said, workspace};
 use crate::checker::Fact;
 
 /// The queues, of which one is nearly idle.
@@ -159,6 +159,7 @@ fn torture(binary: &Path, size: &Size) -> Result<(checker::Report, String)> {
         data: folder.path().join("data"),
         log: folder.path().join("server.log"),
         address: free_address(size.seed)?,
+        access: open_to_all(),
     };
     let journals = folder.path().join("journals");
     std::fs::create_dir(&journals)?;
