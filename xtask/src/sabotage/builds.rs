@@ -12,6 +12,8 @@ pub(super) enum Catcher {
     BlackBox(&'static str, &'static str),
     /// A run of torture, so many seconds long.
     Torture(u64),
+    /// A run of torture with tokens, so many seconds long.
+    Grants(u64),
     /// So many power cuts; where mounting is not allowed, it notices nothing.
     Power(u64),
 }
@@ -27,7 +29,7 @@ pub(super) struct Build {
     pub(super) catchers: &'static [Catcher],
 }
 
-use Catcher::{BlackBox, Power, Torture, Unit};
+use Catcher::{BlackBox, Grants, Power, Torture, Unit};
 
 /// All of them.
 pub(super) const BUILDS: &[Build] = &[
@@ -219,6 +221,69 @@ pub(super) const BUILDS: &[Build] = &[
         find: "LocalResult::Single(at) | LocalResult::Ambiguous(at, _) => Some(at),",
         replace: "LocalResult::Single(at) => Some(at), LocalResult::Ambiguous(_, at) => Some(at),",
         catchers: &[Unit("tidings", "jobs::schedule")],
+    },
+    Build {
+        name: "a grant is looked at only when a stream opens",
+        file: "crates/tidings/src/shard/until.rs",
+        find: "        conn.until_ms = until_ms.unwrap_or(NEVER);",
+        replace: "        conn.until_ms = until_ms.map_or(NEVER, |_| NEVER);",
+        catchers: &[Grants(20), BlackBox("tidings", "grants::live")],
+    },
+    Build {
+        name: "a grant is over before its end and not behind it",
+        file: "crates/tidings-core/src/grant.rs",
+        find: "self.expires_at_ms.is_some_and(|at| at <= unix_ms)",
+        replace: "self.expires_at_ms.is_some_and(|at| at > unix_ms)",
+        catchers: &[BlackBox("tidings", "grants::live"), Grants(20)],
+    },
+    Build {
+        name: "a revocation is forgotten at a restart",
+        file: "crates/tidings/src/auth/enforce.rs",
+        find: "        let outcome = self.commit(vec![group]).await?.into_iter().next();\n        if !matches!(outcome, Some(Outcome::Appended(_))) {",
+        replace: "        drop(group);\n        if false {",
+        catchers: &[Grants(30), BlackBox("tidings", "grants::live")],
+    },
+    Build {
+        name: "a revocation forgets streams that are open",
+        file: "crates/tidings/src/subscribe.rs",
+        find: "                if let Some((inbox, key)) = &entry.place {\n                    inbox.push(Command::Refuse",
+        replace: "                if let Some((inbox, key)) = entry.place.as_ref().filter(|_| false) {\n                    inbox.push(Command::Refuse",
+        catchers: &[Grants(20), BlackBox("tidings", "grants::live")],
+    },
+    Build {
+        name: "a stream is not looked at again once it is registered",
+        file: "crates/tidings/src/http/stream.rs",
+        find: "    if let Err(error) = hub.0.auth.check(caller.grant()) {",
+        replace: "    if let Err(error) = hub.0.auth.check(caller.grant()).or(Ok::<(), AuthError>(())) {",
+        catchers: &[BlackBox("tidings", "a_stream_whose_token_is_revoked_while_it_waits"), Grants(20)],
+    },
+    Build {
+        name: "a pattern without a star covers what begins with it",
+        file: "crates/tidings-core/src/grant.rs",
+        find: "if self.is_prefix { name.starts_with(&*self.text) } else { *name == *self.text }",
+        replace: "name.starts_with(&*self.text)",
+        catchers: &[Grants(20), Unit("tidings-core", "grant")],
+    },
+    Build {
+        name: "the mark of a refusal says nothing",
+        file: "crates/tidings-core/src/resume.rs",
+        find: "        Asked::Id { stopped: true, .. } => return Decision::Stop,",
+        replace: "        Asked::Id { stopped: true, .. } if false => return Decision::Stop,",
+        catchers: &[Grants(20), Unit("tidings-core", "resume")],
+    },
+    Build {
+        name: "the mark of a refusal refuses whoever bears it",
+        file: "crates/tidings-core/src/resume.rs",
+        find: "    if request.refused {",
+        replace: "    if request.refused || matches!(request.asked, Asked::Id { stopped: true, .. }) {",
+        catchers: &[Grants(20), Unit("tidings-core", "resume")],
+    },
+    Build {
+        name: "a ticket works as often as one likes",
+        file: "crates/tidings/src/auth/ticket.rs",
+        find: "unwrap_or_else(PoisonError::into_inner).remove(&hash(ticket));",
+        replace: "unwrap_or_else(PoisonError::into_inner).get(&hash(ticket)).map(|w| Waiting { authorized: w.authorized.clone(), until_ms: w.until_ms });",
+        catchers: &[Grants(20), Unit("tidings", "auth::ticket")],
     },
 ];
 

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use self::builds::{BUILDS, Build, Catcher};
-use crate::torture::{Size, torture, workspace};
+use crate::torture::{Size, grants, torture, workspace};
 use crate::{power, torture};
 
 /// Tests wait for events that a broken build never sends: one that takes so long has noticed.
@@ -120,6 +120,12 @@ fn ask(copy: &Copied, catcher: Catcher) -> Result<Option<String>> {
             // Clients of a broken build often wait for ever.
             let size = Size { planned: Vec::new(), healing: HEALING, ..full };
             noticed("torture", torture(&binary, &size))
+        }
+        Catcher::Grants(seconds) => {
+            let binary = copy.server()?;
+            let full = grants::Size::full(Duration::from_secs(seconds), torture::fresh_seed());
+            let size = grants::Size { planned: Vec::new(), healing: HEALING, ..full };
+            noticed("torture --grants", grants::torture(&binary, &size))
         }
         Catcher::Power(cycles) if power::possible().is_ok() => {
             noticed("power", power::cycle(&copy.server()?, cycles, torture::fresh_seed()))
