@@ -11,7 +11,7 @@ import { build } from 'vite';
 
 import { ENGINE_BROWSERS, openPage } from './browser.js';
 import { recorder } from './recorder.js';
-import { root } from './server.js';
+import { eventually, root } from './server.js';
 
 export const ENGINES = ['node', ...ENGINE_BROWSERS];
 
@@ -37,6 +37,8 @@ export async function openEngine(t, engine, proxy, { origin = null, kind = 'wind
   } else {
     page = await openPage(t, engine, await site(t, origin), kind);
   }
+  // A busy WebKit says that a page is there before its module has run.
+  await eventually('the script of the page', () => page.evaluate(() => globalThis.suite !== undefined));
   const commands = new Proxy({}, {
     get: (_, command) => async (...args) => JSON.parse(await page.evaluate(inPage, command, JSON.stringify(args))),
   });
