@@ -9,8 +9,9 @@ use std::path::{Component, Path, PathBuf};
 use super::File;
 
 /// Where commands are declared, and where metrics are.
-const COMMANDS: [&str; 5] = [
+const COMMANDS: [&str; 6] = [
     "crates/tidings-server/src/cli.rs",
+    "crates/tidings-server/src/door.rs",
     "crates/tidings-server/src/jobs/flags.rs",
     "crates/tidings-server/src/auth/flags.rs",
     "crates/tidings-server/src/auth/commands/key.rs",
