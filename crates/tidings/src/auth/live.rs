@@ -14,6 +14,9 @@ use crate::{Hub, clock};
 #[derive(Debug, Default)]
 pub(crate) struct Live(Mutex<HashMap<usize, HashSet<u64>>>);
 
+/// How long before a judgement is old it is asked again, at most: an answer may take 2 s, and more would only be asked more
+/// often.
+const MARGIN_MS: u64 = 2_500;
 /// The earliest time between two questions: an answer that holds for less is asked for no more often.
 const PAUSE_MS_MIN: u64 = 1_000;
 
@@ -56,8 +59,8 @@ fn is_renewed_by(subscription: &crate::subscribe::Subscription, renew: &Arc<dyn 
 async fn judge(hub: &Hub, renew: &Arc<dyn Renew>, mut until_ms: u64) {
     loop {
         let left = until_ms.saturating_sub(clock::unix_ms());
-        // With a fifth of the time left to try once more.
-        let pause = (left - left / 5).max(PAUSE_MS_MIN);
+        // With some of the time left to try once more.
+        let pause = (left - (left / 5).min(MARGIN_MS)).max(PAUSE_MS_MIN);
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(pause)) => {}
             () = hub.0.jobs.draining.cancelled() => return,

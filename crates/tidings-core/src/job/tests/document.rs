@@ -14,7 +14,7 @@ fn the_document_has_the_names_that_pages_read() {
     let report = r#"{"current": 42, "total": 100, "unit": "rows", "data": {"a" : 1}}"#;
     job.handle_progress(NOW + 500, of(RIGHT), progress(report)).unwrap();
     let data = job.event(Change::State, Audience::Job).unwrap().data;
-    expect_test::expect![[r#"{"id":"7","jobId":"7","type":"t","queue":"default","mode":"managed","state":"running","reason":null,"priority":0,"progress":42,"current":42,"total":100,"unit":"rows","step":null,"message":null,"eta_ms":null,"data":{"a" : 1},"attempt":1,"max_attempts":3,"cancel_requested":false,"created_at":1000000,"run_at":null,"started_at":1000000,"updated_at":1000500,"finished_at":null,"result":null,"error":null,"artifacts":[],"downloadUrl":null,"tags":[],"parent":null,"retry_of":null,"schedule":null,"v":3}"#]]
+    expect_test::expect![[r#"{"id":"7","jobId":"7","type":"t","queue":"default","mode":"managed","state":"running","reason":null,"priority":0,"progress":42,"current":42,"total":100,"unit":"rows","step":null,"message":null,"eta_ms":null,"data":{"a" : 1},"attempt":1,"max_attempts":3,"cancel_requested":false,"created_at":1000000,"run_at":null,"started_at":1000000,"updated_at":1000500,"finished_at":null,"result":null,"error":null,"artifacts":[],"downloadUrl":null,"tags":[],"parent":null,"retry_of":null,"schedule":null,"subject":null,"v":3}"#]]
     .assert_eq(&data);
 }
 
