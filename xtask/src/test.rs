@@ -79,7 +79,7 @@ fn js() -> Result<()> {
         program("npm", &["ci", "--prefix", packages, "--no-audit", "--no-fund"], STEP_LIMIT)?;
     }
     program("node", &["js/scripts/codes.js", "--check"], STEP_LIMIT)?;
-    for script in ["typecheck", "publint", "attw", "knip", "test"] {
+    for script in ["typecheck", "publint", "attw", "knip", "size", "test"] {
         program("npm", &["run", script, "--prefix", "js"], STEP_LIMIT)?;
     }
     Ok(())
