@@ -182,9 +182,7 @@ pub(super) async fn upsert_from(
         let may = caller.grant().may_manage_jobs(new.core.job_type.as_str());
         caller.require("say whose jobs of this type are", may)?;
     }
-    if let Some(channel) = new.publish_to.iter().find(|channel| !caller.grant().may_publish(channel)) {
-        return Err(caller.forbidden(&format!("publish to {channel}")));
-    }
+    caller.require_publishable(&new.publish_to)?;
     new.core.subject = external.subject;
     new.core.tags = external.tags.unwrap_or_default();
     new.core.parent = external.parent;

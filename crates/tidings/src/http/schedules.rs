@@ -31,9 +31,7 @@ pub(super) async fn put(
     let may = caller.grant().may_manage_jobs(job.core.job_type.as_str());
     caller.require("make schedules of this type", may)?;
     require_replaceable(&hub, &caller, &name)?;
-    if let Some(channel) = job.publish_to.iter().find(|channel| !caller.grant().may_publish(channel)) {
-        return Err(caller.forbidden(&format!("publish to {channel}")));
-    }
+    caller.require_publishable(&job.publish_to)?;
     let (is_new, schedule) = hub.jobs().put_schedule(name, wanted, job).await?;
     Ok((if is_new { StatusCode::CREATED } else { StatusCode::OK }, json(schedule)).into_response())
 }
