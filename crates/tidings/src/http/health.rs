@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use serde_json::json;
 
-use super::caller::{Caller, Identified};
+use super::caller::Caller;
 use super::problem::Problem;
 use crate::Hub;
 
@@ -18,8 +18,8 @@ pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// A durable publish can be accepted now; else why not.
-pub(super) async fn readyz(State(hub): State<Hub>, Identified(caller): Identified) -> Response {
+/// A durable publish can be accepted now; else why not. Whoever cannot be identified is answered too.
+pub(super) async fn readyz(State(hub): State<Hub>, caller: Result<Caller, Problem>) -> Response {
     let Some(reason) = hub.unready() else { return Json(json!({ "ready": true })).into_response() };
     // It may name files: for operators only.
     let answer = match caller.is_ok_and(|caller| caller.grant().admin) {

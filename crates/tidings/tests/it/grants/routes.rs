@@ -243,6 +243,8 @@ async fn a_ticket_opens_one_stream(engine: Engine) {
     let ticket = made.json()["ticket"].as_str().unwrap().to_owned();
     let left = made.json()["expires_at"].as_u64().unwrap() - believer::now_ms();
     assert!(left <= 60_000, "{left}");
+    let ready = ask(&server, "", "GET", &format!("/readyz?ticket={ticket}"), Value::Null).await;
+    assert_eq!(ready.status, 200, "which is no stream, and leaves it");
     let target = format!("/events?channel=a&ticket={ticket}");
     let mut first = stream(&server, &[], &target, "").await;
     first.hello().await;
