@@ -1,8 +1,8 @@
 //! Reports and deadlines in any order: a job ends once, with one last event, and can be stored and read back at any time.
 
 use tidings_core::job::{
-    Audience, Change, Claim, Completion, Entries, EntriesReport, Fail, Grant, Job, JobError, JobId, JobType,
-    Mode, New, Progress, State,
+    Audience, Change, Claim, Completion, Entries, EntriesReport, Fail, Job, JobError, JobId, JobType,
+    Mode, New, NewLease, Progress, State,
 };
 
 use crate::input::Input;
@@ -56,7 +56,7 @@ fn step(
             let hash = u128::from(job.document().attempt);
             job.handle_lease(
                 *now,
-                Grant { hash, worker: "w".into(), lease_ms: None, is_local: number % 2 == 0 },
+                NewLease { hash, worker: "w".into(), lease_ms: None, is_local: number % 2 == 0 },
             )
         }
         1 => {

@@ -128,10 +128,10 @@ impl Job {
     /// Makes a job that waits to be run.
     ///
     /// ```
-    /// use tidings_core::job::{Audience, Change, Claim, Completion, Grant, Job, JobId, JobType, New, Progress};
+    /// use tidings_core::job::{Audience, Change, Claim, Completion, Job, JobId, JobType, New, NewLease, Progress};
     /// let new = New::new(JobId::parse("7")?, JobType::parse("generate-report")?);
     /// let mut job = Job::create(1_000, new)?;
-    /// job.handle_lease(1_200, Grant { hash: 42, worker: "w1".into(), lease_ms: None, is_local: false })?;
+    /// job.handle_lease(1_200, NewLease { hash: 42, worker: "w1".into(), lease_ms: None, is_local: false })?;
     /// let claim = Claim { lease: Some(42), ..Claim::default() };
     /// assert_eq!(job.handle_progress(1_500, claim, Progress::percent(42.0))?, Change::Progress);
     /// let change = job.handle_complete(2_000, claim, Completion::default())?;

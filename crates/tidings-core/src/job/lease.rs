@@ -41,9 +41,9 @@ impl Lease {
     }
 }
 
-/// A lease that is to be granted.
+/// A lease that is to begin.
 #[derive(Debug, Clone)]
-pub struct Grant {
+pub struct NewLease {
     /// The hash of its token.
     pub hash: u128,
     /// Who gets it.
@@ -83,12 +83,12 @@ impl Job {
     /// # Errors
     /// [`JobError::NotReady`] if it may not run now, [`JobError::Finished`], [`JobError::Field`] for a lease that is too
     /// short or too long.
-    pub fn handle_lease(&mut self, now_ms: u64, grant: Grant) -> Result<Change, JobError> {
+    pub fn handle_lease(&mut self, now_ms: u64, new: NewLease) -> Result<Change, JobError> {
         self.unfinished()?;
         if !self.is_ready(now_ms) {
             return Err(JobError::NotReady(self.document.state));
         }
-        let lease_ms = grant.lease_ms.unwrap_or(self.hidden.terms.lease_ms);
+        let lease_ms = new.lease_ms.unwrap_or(self.hidden.terms.lease_ms);
         if !limits::LEASE_MS.contains(&lease_ms) {
             return Err(JobError::Field(alloc::format!(
                 "lease_ms is {lease_ms}, not {} to {}",
@@ -103,12 +103,12 @@ impl Job {
         document.started_at.get_or_insert(now_ms);
         self.hidden.expires_at = None;
         self.hidden.lease = Some(Lease {
-            hash: grant.hash,
-            worker: grant.worker,
+            hash: new.hash,
+            worker: new.worker,
             lease_ms,
             expires_at: now_ms.saturating_add(lease_ms),
             deadline: self.hidden.terms.timeout_ms.map(|ms| now_ms.saturating_add(ms)),
-            is_local: grant.is_local,
+            is_local: new.is_local,
         });
         Ok(self.changed(now_ms, Change::State))
     }

@@ -22,7 +22,7 @@ pub use coalesce::{Coalesced, coalesce};
 pub use document::{Artifact, Document, Failure, Mode, Reason, State};
 pub use id::{JobId, JobType, QueueName, ScheduleName, WorkerId};
 pub use job::{Audience, Cancel, Change, Hidden, Job, JobEvent};
-pub use lease::{Grant, Lease};
+pub use lease::{Lease, NewLease};
 pub use report::{
     Claim, Completion, Entries, EntriesReport, Fail, FailError, FailState, Level, LogLine, Progress, Retry,
 };

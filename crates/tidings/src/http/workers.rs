@@ -21,7 +21,7 @@ use super::jobs::read;
 use super::problem::{Code, Problem};
 use super::reports::cancel;
 use crate::Hub;
-use crate::jobs::{Granted, JobsError, Leased, Wanted, WorkerState};
+use crate::jobs::{Handover, JobsError, Leased, Wanted, WorkerState};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,7 +51,7 @@ pub(super) async fn lease(
     if jobs.is_empty() && state == WorkerState::Run {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let jobs: Vec<Value> = jobs.into_iter().filter_map(Granted::told).map(|job| leased(&job)).collect();
+    let jobs: Vec<Value> = jobs.into_iter().filter_map(Handover::told).map(|job| leased(&job)).collect();
     Ok(Json(json!({ "jobs": jobs, "worker": { "state": state } })).into_response())
 }
 

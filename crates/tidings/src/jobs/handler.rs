@@ -182,7 +182,7 @@ impl Jobs {
     }
 
     async fn run(&self, id: &JobId) -> Result<(), JobsError> {
-        let Some(leased) = self.grant(id, WORKER.to_owned(), None, true).await? else { return Ok(()) };
+        let Some(leased) = self.begin_lease(id, WORKER.to_owned(), None, true).await? else { return Ok(()) };
         let Some(handler) = self.handler(&leased.job_type) else { return Ok(()) };
         let Some(entry) = self.hub.0.jobs.live(id) else { return Ok(()) };
         let context = JobContext {

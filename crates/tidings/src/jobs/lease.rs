@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use tidings_core::job::{Cancel, Fail, Grant, JobError, JobId, JobType, QueueName, Retry, WorkerId};
+use tidings_core::job::{Cancel, Fail, JobError, JobId, JobType, NewLease, QueueName, Retry, WorkerId};
 use tidings_core::limits;
 use tokio::sync::oneshot;
 
@@ -83,19 +83,19 @@ pub(crate) struct Leased {
 
 /// A leased job on its way to a worker elsewhere. If the worker is gone before it is told, the lease is given back.
 #[derive(Debug)]
-pub(crate) struct Granted {
+pub(crate) struct Handover {
     jobs: Jobs,
     leased: Option<Leased>,
 }
 
-impl Granted {
+impl Handover {
     /// The worker is being told.
     pub(crate) fn told(mut self) -> Option<Leased> {
         self.leased.take()
     }
 }
 
-impl Drop for Granted {
+impl Drop for Handover {
     fn drop(&mut self) {
         let (Some(leased), jobs) = (self.leased.take(), self.jobs.clone()) else { return };
         // Without a runtime the program is ending, and the lease ends by itself after the next start.
@@ -119,7 +119,7 @@ pub(crate) struct Renewed {
 
 impl Jobs {
     /// Leases jobs, and waits for one if there is none. Says what the worker is to do beside it.
-    pub(crate) async fn lease(&self, wanted: Wanted) -> Result<(Vec<Granted>, WorkerState), JobsError> {
+    pub(crate) async fn lease(&self, wanted: Wanted) -> Result<(Vec<Handover>, WorkerState), JobsError> {
         let workers = &self.hub.0.jobs.workers;
         if wanted.lease_ms.is_some_and(|ms| !limits::LEASE_MS.contains(&ms)) {
             let (least, most) = (limits::LEASE_MS.start(), limits::LEASE_MS.end());
@@ -149,11 +149,11 @@ impl Jobs {
                 let Some(id) = index.pick(Some(&wanted.queue), wanted.types.as_deref()) else { break };
                 ids.push(id);
             }
-            let grants: Vec<_> = ids.into_iter().map(|id| self.grant_to(id, &wanted)).collect();
+            let handovers: Vec<_> = ids.into_iter().map(|id| self.hand_over(id, &wanted)).collect();
             let (mut leased, mut failed) = (Vec::new(), None);
-            for grant in grants {
-                match grant.await.unwrap_or_else(|_| Err(CommitError::OutcomeUnknown.into())) {
-                    Ok(grant) => leased.extend(grant),
+            for handover in handovers {
+                match handover.await.unwrap_or_else(|_| Err(CommitError::OutcomeUnknown.into())) {
+                    Ok(handover) => leased.extend(handover),
                     Err(error) => failed = Some(error),
                 }
             }
@@ -186,21 +186,25 @@ impl Jobs {
         }
     }
 
-    /// Begins to grant a lease to a worker elsewhere. If the worker goes away meanwhile, the lease is given back.
-    fn grant_to(&self, id: JobId, wanted: &Wanted) -> oneshot::Receiver<Result<Option<Granted>, JobsError>> {
+    /// Begins to hand a lease over to a worker elsewhere. If the worker goes away meanwhile, the lease is given back.
+    fn hand_over(
+        &self,
+        id: JobId,
+        wanted: &Wanted,
+    ) -> oneshot::Receiver<Result<Option<Handover>, JobsError>> {
         let (done, result) = oneshot::channel();
         let (jobs, worker, lease_ms) = (self.clone(), wanted.worker.to_string(), wanted.lease_ms);
         tokio::spawn(async move {
-            let granted = jobs.grant(&id, worker, lease_ms, false).await;
-            let granted = granted.map(|leased| leased.map(|leased| Granted { jobs, leased: Some(leased) }));
+            let begun = jobs.begin_lease(&id, worker, lease_ms, false).await;
+            let handover = begun.map(|leased| leased.map(|leased| Handover { jobs, leased: Some(leased) }));
             // If nobody takes it, it is dropped here or there, and the lease with it.
-            drop(done.send(granted));
+            drop(done.send(handover));
         });
         result
     }
 
-    /// Grants a lease. `None`: the job is not there any more, or somebody else was faster.
-    pub(super) async fn grant(
+    /// Begins a lease. `None`: the job is not there any more, or somebody else was faster.
+    pub(super) async fn begin_lease(
         &self,
         id: &JobId,
         worker: String,
@@ -213,8 +217,8 @@ impl Jobs {
         let mut job = live.job.clone();
         let random = (u128::from(clock::random()) << 64) | u128::from(clock::random());
         let token = format!("{}.{random:032x}", job.document().attempt);
-        let grant = Grant { hash: lease_hash(&token), worker, lease_ms, is_local };
-        let change = match job.handle_lease(clock::unix_ms(), grant) {
+        let new = NewLease { hash: lease_hash(&token), worker, lease_ms, is_local };
+        let change = match job.handle_lease(clock::unix_ms(), new) {
             Ok(change) => change,
             Err(JobError::NotReady(_) | JobError::Finished(_)) => {
                 self.sync(&entry, &mut live);

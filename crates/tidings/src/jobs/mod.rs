@@ -67,7 +67,7 @@ pub use handler::JobContext;
 use handler::{Handler, Running};
 pub(crate) use index::JobFigures;
 use index::{Index, Lane};
-pub(crate) use lease::{Granted, Leased, Wanted};
+pub(crate) use lease::{Handover, Leased, Wanted};
 pub(crate) use list::{Cursor, Filter};
 pub(crate) use make::Created;
 pub use new::{NewJob, OnConflict};

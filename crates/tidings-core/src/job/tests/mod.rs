@@ -44,11 +44,11 @@ fn external() -> Job {
 }
 
 fn lease(job: &mut Job, now_ms: u64, hash: u128) -> Result<Change, JobError> {
-    job.handle_lease(now_ms, Grant { hash, worker: "w".into(), lease_ms: None, is_local: false })
+    job.handle_lease(now_ms, NewLease { hash, worker: "w".into(), lease_ms: None, is_local: false })
 }
 
 fn lease_locally(job: &mut Job, now_ms: u64, hash: u128) -> Result<Change, JobError> {
-    job.handle_lease(now_ms, Grant { hash, worker: "w".into(), lease_ms: None, is_local: true })
+    job.handle_lease(now_ms, NewLease { hash, worker: "w".into(), lease_ms: None, is_local: true })
 }
 
 /// Of the one who has the lease.

@@ -422,8 +422,8 @@ impl Life {
         let is_late = self.model.run_at.is_none_or(|at| at <= now);
         let verb = if is_late { "lease_late" } else { "lease" };
         let expected = self.model.expect_state(self.table, verb);
-        let grant = Grant { hash, worker: "w".into(), lease_ms: None, is_local };
-        if self.step((verb, nobody()), expected, |job| job.handle_lease(now, grant))? {
+        let new = NewLease { hash, worker: "w".into(), lease_ms: None, is_local };
+        if self.step((verb, nobody()), expected, |job| job.handle_lease(now, new))? {
             let model = &mut self.model;
             (model.leases, model.own, model.expires) = (hash, Some((hash, is_local)), None);
             model.timeout = model.new.terms.timeout_ms.map(|ms| now + ms);
