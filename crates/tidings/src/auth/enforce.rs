@@ -57,7 +57,7 @@ impl Hub {
     }
 
     /// A stream goes on with this grant, or is refused if that does not cover all of its channels.
-    pub(crate) async fn regrant(&self, id: u64, new: &Authorized) -> Result<Option<u64>, RegrantError> {
+    pub(crate) async fn regrant(&self, id: u64, new: &Arc<Authorized>) -> Result<Option<u64>, RegrantError> {
         let registry = &self.0.registry;
         let stream = registry.find(id).ok_or(RegrantError::Gone)?;
         let uncovered = self.uncovered(new, &stream.channels).await?;
@@ -112,7 +112,8 @@ impl Hub {
     }
 }
 
-/// What a stream keeps of its grant: nothing if everything is allowed, so that quiet streams stay small.
-pub(crate) fn kept(authorized: &Authorized) -> Option<Arc<Authorized>> {
-    (authorized.grant.holder != Holder::Dev).then(|| Arc::new(authorized.clone()))
+/// What a stream keeps of its grant: nothing if everything is allowed, so that quiet streams stay small. Streams that are
+/// judged together keep the same.
+pub(crate) fn kept(authorized: &Arc<Authorized>) -> Option<Arc<Authorized>> {
+    (authorized.grant.holder != Holder::Dev).then(|| Arc::clone(authorized))
 }

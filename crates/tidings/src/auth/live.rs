@@ -72,8 +72,13 @@ async fn judge(hub: &Hub, renew: &Arc<dyn Renew>, mut until_ms: u64) {
         match renew.renew().await.and_then(|new| hub.0.auth.check(&new.grant).map(|()| new)) {
             Ok(new) => {
                 until_ms = new.renewal.as_ref().map_or_else(clock::unix_ms, |(until, _)| *until);
+                // Whoever renewed it is asked the next time too.
+                let renewal = new.renewal.map(|(until, _)| (until, Arc::clone(renew)));
+                let new = Arc::new(Authorized { renewal, ..new });
                 for id in open {
-                    regrant(hub, id, renew, &new).await;
+                    if let Err(error) = hub.regrant(id, &new).await {
+                        tracing::debug!(%error, "a stream did not get its grant again");
+                    }
                 }
             }
             // Nobody knows: until the last judgement is too old, it holds. Then the streams end, and come back to ask.
@@ -96,14 +101,5 @@ async fn judge(hub: &Hub, renew: &Arc<dyn Renew>, mut until_ms: u64) {
                 }
             }
         }
-    }
-}
-
-async fn regrant(hub: &Hub, id: u64, renew: &Arc<dyn Renew>, new: &Authorized) {
-    // Whoever renewed it is asked the next time too.
-    let renewal = new.renewal.as_ref().map(|(until, _)| (*until, Arc::clone(renew)));
-    let new = Authorized { renewal, ..new.clone() };
-    if let Err(error) = hub.regrant(id, &new).await {
-        tracing::debug!(%error, "a stream did not get its grant again");
     }
 }

@@ -36,7 +36,7 @@ pub(crate) fn ticket(parts: &Parts) -> Option<String> {
 #[derive(Debug)]
 pub(crate) struct Auth {
     authorize: Option<Arc<dyn Authorize>>,
-    everything: Authorized,
+    everything: Arc<Authorized>,
     pub(crate) tickets: Tickets,
     pub(crate) revocations: Arc<Revocations>,
     pub(crate) live: Live,
@@ -46,7 +46,7 @@ impl Auth {
     pub(crate) fn new(authorize: Option<Arc<dyn Authorize>>, revocations: Arc<Revocations>) -> Self {
         Self {
             authorize,
-            everything: Authorized::new(Grant::everything()),
+            everything: Arc::new(Authorized::new(Grant::everything())),
             tickets: Tickets::default(),
             revocations,
             live: Live::default(),
@@ -58,14 +58,14 @@ impl Auth {
         &self,
         parts: &Parts,
         ticket: Option<&str>,
-    ) -> Result<Authorized, AuthError> {
-        let Some(authorize) = &self.authorize else { return Ok(self.everything.clone()) };
+    ) -> Result<Arc<Authorized>, AuthError> {
+        let Some(authorize) = &self.authorize else { return Ok(Arc::clone(&self.everything)) };
         let authorized = match ticket {
             Some(ticket) => self.tickets.take(ticket, clock::unix_ms())?,
             None => authorize.authorize(parts).await?,
         };
         self.check(&authorized.grant)?;
-        Ok(authorized)
+        Ok(Arc::new(authorized))
     }
 
     /// Whether a grant holds now.

@@ -23,7 +23,7 @@ use crate::jobs::{Facts, JobsError};
 
 /// Who asks.
 #[derive(Debug, Clone)]
-pub(crate) struct Caller(pub(crate) Authorized);
+pub(crate) struct Caller(pub(crate) Arc<Authorized>);
 
 /// Who asks, if that could be found out. For streams, which refuse in their own way.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ enum Tickets {
 }
 
 /// Judges the credentials of a request, unless too many from the same address were wrong.
-async fn judge(hub: &Hub, parts: &Parts, tickets: Tickets) -> Result<Authorized, AuthError> {
+async fn judge(hub: &Hub, parts: &Parts, tickets: Tickets) -> Result<Arc<Authorized>, AuthError> {
     let ticket = auth::ticket(parts).filter(|_| tickets == Tickets::Taken);
     // Cookies come by themselves, and a wrong one counts as none.
     let is_try = parts.headers.contains_key(header::AUTHORIZATION) || ticket.is_some();

@@ -3,6 +3,8 @@
 //! Owns: their JSON. Does not know: how a ticket is kept, what a revocation covers.
 //! Flow: a request → `crate::auth` → an answer.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -41,7 +43,7 @@ pub(super) async fn ticket(
         false => body::object(text.as_bytes())?,
     };
     let authorized = match wanted.channels {
-        None => caller.0,
+        None => Arc::unwrap_or_clone(caller.0),
         Some(names) => narrowed(&hub, &caller, &names).await?,
     };
     // In an address, it is not what a browser adds by itself.
@@ -70,7 +72,7 @@ async fn narrowed(hub: &Hub, caller: &Caller, names: &[String]) -> Result<Author
         admin: false,
         ..(**caller.grant()).clone()
     };
-    Ok(Authorized { grant: grant.into(), ..caller.0.clone() })
+    Ok(Authorized { grant: grant.into(), ..(*caller.0).clone() })
 }
 
 #[derive(Debug, Deserialize)]
