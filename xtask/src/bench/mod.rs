@@ -21,7 +21,7 @@ const ROUNDS: usize = 3;
 type Scenario = (&'static str, fn(&mut Table) -> Result<()>);
 
 /// The scenarios by name, in the order of the table.
-const SCENARIOS: [Scenario; 9] = [
+const SCENARIOS: [Scenario; 10] = [
     ("fanout", fanout),
     ("overload", overload),
     ("many", many),
@@ -31,6 +31,7 @@ const SCENARIOS: [Scenario; 9] = [
     ("stalled", stalled),
     ("hostile", hostile),
     ("auth", auth::auth),
+    ("asks", auth::asks),
 ];
 
 /// Runs all scenarios, or those that are named.

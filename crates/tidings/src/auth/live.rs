@@ -4,8 +4,11 @@
 //! Flow: a stream with a renewal is watched → asked again in time → its grant goes on, or the stream is refused.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::{AuthError, Authorized, Renew};
 use crate::{Hub, clock};
@@ -14,9 +17,12 @@ use crate::{Hub, clock};
 #[derive(Debug, Default)]
 pub(crate) struct Live(Mutex<HashMap<usize, HashSet<u64>>>);
 
-/// How long before a judgement is old it is asked again, at most: an answer may take 2 s, and more would only be asked more
-/// often.
-const MARGIN_MS: u64 = 2_500;
+/// How long before a judgement is old it is asked for again: some times what the last answer took, within these. More
+/// would only be asked more often.
+const EARLY_MS: RangeInclusive<u64> = 200..=2_500;
+/// How long streams go on behind a judgement that is old while nobody can be asked: an application that starts anew is not
+/// met by all of its users at once.
+const LATE_MS: u64 = 1_500;
 /// The earliest time between two questions: an answer that holds for less is asked for no more often.
 const PAUSE_MS_MIN: u64 = 1_000;
 
@@ -57,19 +63,21 @@ fn is_renewed_by(subscription: &crate::subscribe::Subscription, renew: &Arc<dyn 
 
 /// Asks again as long as there are streams.
 async fn judge(hub: &Hub, renew: &Arc<dyn Renew>, mut until_ms: u64) {
+    let mut took = Duration::ZERO;
     loop {
-        let left = until_ms.saturating_sub(clock::unix_ms());
-        // With some of the time left to try once more.
-        let pause = (left - (left / 5).min(MARGIN_MS)).max(PAUSE_MS_MIN);
+        let left = Duration::from_millis(until_ms.saturating_sub(clock::unix_ms()));
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(pause)) => {}
+            () = tokio::time::sleep(pause(left, took)) => {}
             () = hub.0.jobs.draining.cancelled() => return,
         }
         let open = hub.0.auth.live.open(hub, renew);
         if open.is_empty() {
             return;
         }
-        match renew.renew().await.and_then(|new| hub.0.auth.check(&new.grant).map(|()| new)) {
+        let asked = Instant::now();
+        let answer = renew.renew().await;
+        took = asked.elapsed();
+        match answer.and_then(|new| hub.0.auth.check(&new.grant).map(|()| new)) {
             Ok(new) => {
                 until_ms = new.renewal.as_ref().map_or_else(clock::unix_ms, |(until, _)| *until);
                 // Whoever renewed it is asked the next time too.
@@ -82,7 +90,7 @@ async fn judge(hub: &Hub, renew: &Arc<dyn Renew>, mut until_ms: u64) {
                 }
             }
             // Nobody knows: until the last judgement is too old, it holds. Then the streams end, and come back to ask.
-            Err(AuthError::Unavailable(error)) if clock::unix_ms() >= until_ms => {
+            Err(AuthError::Unavailable(error)) if clock::unix_ms() >= until_ms.saturating_add(LATE_MS) => {
                 tracing::warn!(
                     error,
                     streams = open.len(),
@@ -101,5 +109,28 @@ async fn judge(hub: &Hub, renew: &Arc<dyn Renew>, mut until_ms: u64) {
                 }
             }
         }
+    }
+}
+
+/// How long to wait before asking again, if a judgement holds for so long still and the last answer took so long.
+fn pause(left: Duration, took: Duration) -> Duration {
+    let [least, most] = [*EARLY_MS.start(), *EARLY_MS.end()].map(Duration::from_millis);
+    let early = (4 * took).clamp(least, most).min(left / 5);
+    (left - early).max(Duration::from_millis(PAUSE_MS_MIN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_asked_again_before_the_judgement_is_old_and_hardly_more_often_than_once_a_period() {
+        let asked = |left, took| pause(Duration::from_millis(left), Duration::from_millis(took)).as_millis();
+        assert_eq!(asked(30_000, 5), 29_800, "a quick answer");
+        assert_eq!(asked(30_000, 300), 28_800, "a slow one");
+        assert_eq!(asked(30_000, 2_000), 27_500, "the slowest");
+        assert_eq!(asked(5_000, 2_000), 4_000, "which would be asked all the time");
+        assert_eq!(asked(1_000, 0), 1_000);
+        assert_eq!(asked(0, 2_000), 1_000, "nobody could be asked");
     }
 }
