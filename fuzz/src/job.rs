@@ -1,8 +1,8 @@
 //! Reports and deadlines in any order: a job ends once, with one last event, and can be stored and read back at any time.
 
 use tidings_core::job::{
-    Audience, Change, Claim, Completion, Entries, EntriesReport, Fail, Job, JobError, JobId, JobType,
-    Mode, New, NewLease, Progress, State,
+    Audience, Change, Claim, Completion, Entries, EntriesReport, Fail, Job, JobError, JobId, JobType, Mode,
+    New, NewLease, Progress, State,
 };
 
 use crate::input::Input;

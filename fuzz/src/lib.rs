@@ -30,6 +30,12 @@ pub mod grants;
 
 pub mod http1;
 
+pub mod jwt;
+
+pub mod jwks;
+
+pub mod settings;
+
 pub mod job;
 
 pub mod publish;
@@ -49,6 +55,9 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("names", names::run),
     ("grants", grants::run),
     ("http1", http1::run),
+    ("jwt", jwt::run),
+    ("jwks", jwks::run),
+    ("settings", settings::run),
     ("job", job::run),
     ("publish", publish::run),
     ("request", request::run),

@@ -27,7 +27,7 @@ pub(crate) fn check() -> Result<()> {
 }
 
 /// The first name that is not known, and the one that is most like it.
-fn unknown(names: impl Iterator<Item = String>) -> Option<(String, Option<String>)> {
+pub(crate) fn unknown(names: impl Iterator<Item = String>) -> Option<(String, Option<String>)> {
     let mut known: Vec<String> = OTHERS.map(str::to_owned).to_vec();
     collect(&Cli::command(), &mut known);
     let mut ours: Vec<String> = names.filter(|name| name.starts_with("TIDINGS_")).collect();

@@ -2,6 +2,8 @@
 //!
 //! Owns: flags, environment, signals, logs. Does not know: anything that an embedder needs (that is in `tidings`).
 //! Flow: command line → settings → hub and listener → signals → exit.
+//!
+//! A library only so that what reads tokens and settings can be fuzzed; the binary calls [`main`], and nobody else should.
 
 mod cli;
 
@@ -31,13 +33,18 @@ mod log;
 
 mod demo;
 
+#[cfg(feature = "testing")]
+pub mod testing;
+
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use crate::cli::{Cli, Command};
 
-fn main() -> ExitCode {
+/// The binary: reads the command line and does what it says.
+#[must_use]
+pub fn main() -> ExitCode {
     let cli = Cli::parse();
     run(cli).unwrap_or_else(|error| {
         // One sentence: what failed and why.

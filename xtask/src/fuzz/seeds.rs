@@ -78,6 +78,9 @@ fn inputs(target: &str) -> Result<Vec<Vec<u8>>> {
         "grants" => grants()?,
         "server" => requests()?.iter().map(|request| raw(request)).collect(),
         "job" => jobs(),
+        "jwt" => tokens(),
+        "jwks" => sets(),
+        "settings" => settings(),
         _ => Vec::new(),
     })
 }
@@ -233,4 +236,71 @@ fn jobs() -> Vec<Vec<u8>> {
         input
     };
     (0..steps.len()).map(|skip| of(if skip % 3 == 0 { 1 } else { 0x20 }, skip)).collect()
+}
+
+/// Changes to minted tokens, and headers and claims that are signed.
+fn tokens() -> Vec<Vec<u8>> {
+    let mut inputs: Vec<Vec<u8>> = (0..4).map(|minted| vec![0, minted]).collect();
+    for (kind, more) in
+        [(0, &b"A"[..]), (1, b"."), (2, b""), (3, b"\x05"), (4, b"\x02"), (10, b"\x01"), (16, b"\x03")]
+    {
+        inputs.extend((0..4).map(|minted| [&[0, minted, kind, 0, 40], more].concat()));
+    }
+    let headers = [
+        r#"{"alg":"HS256"}"#,
+        r#"{"alg":"HS256","typ":"at+jwt","kid":"r"}"#,
+        r#"{"alg":"none"}"#,
+        r#"{"alg":"RS256","kid":"r"}"#,
+        r#"{"alg":"HS256","jwk":{"kty":"oct","k":"AA"}}"#,
+        r#"{"alg":"HS256","jku":"https://a.example/","crit":["exp"],"zip":"DEF"}"#,
+    ];
+    let claims = [
+        r#"{"sub":"42","iss":"us","aud":"here","exp":1795964460,"nbf":1795964400,"iat":1795964400}"#,
+        r#"{"sub":"42","iss":"us","aud":["here"],"exp":1795964460.5,"jti":"t","sid":"s","tidings":{"subscribe":["a*"]}}"#,
+        r#"{"sub":"42","iss":"them","aud":"there","exp":1795964399,"nbf":1795964900}"#,
+        r#"{"sub":null,"iss":["us"],"aud":{"here":1},"exp":"1795964460","tidings":{"admin":true}}"#,
+    ];
+    for header in headers {
+        for claims in claims {
+            inputs
+                .extend((0..2).map(|who| [&[1, who], header.as_bytes(), b"\n", claims.as_bytes()].concat()));
+        }
+    }
+    inputs
+}
+
+fn sets() -> Vec<Vec<u8>> {
+    let point = "A".repeat(43);
+    let ec = format!(r#"{{"kty":"EC","crv":"P-256","kid":"e","x":"{point}","y":"{point}"}}"#);
+    let ed = format!(r#"{{"kty":"OKP","crv":"Ed25519","kid":"d","alg":"EdDSA","use":"sig","x":"{point}"}}"#);
+    let rsa = format!(r#"{{"kty":"RSA","kid":"r","n":"{}","e":"AQAB"}}"#, "_".repeat(342));
+    let oct = r#"{"kty":"oct","kid":"o","k":"AAAA","alg":"HS256"}"#.to_owned();
+    let wrong = ec.replace(r#""kid":"e""#, r#""kid":"e","alg":"RS256""#);
+    let other = ed.replace(r#""sig""#, r#""enc""#);
+    let all = [&ec, &ed, &rsa, &oct, &wrong, &other];
+    let one = all.iter().map(|key| format!(r#"{{"keys":[{key}]}}"#));
+    let most = format!(r#"{{"keys":[{}]}}"#, all.map(String::as_str).join(","));
+    one.chain([most, format!(r#"{{"keys":[{}]}}"#, [ed.as_str(); 4].join(","))])
+        .map(String::into_bytes)
+        .collect()
+}
+
+/// Each setting with values of each kind, and names.
+fn settings() -> Vec<Vec<u8>> {
+    let values = [
+        "1",
+        "0",
+        "-1",
+        "true",
+        "127.0.0.1:0",
+        "0.0.0.0:4080",
+        "a,b",
+        "demo:*",
+        "https://a.example",
+        "/a=b",
+        "json",
+    ];
+    let one = (0..64).flat_map(|setting| values.map(|value| [&[setting], value.as_bytes(), b"\n"].concat()));
+    let names = ["TIDINGS_LISTN", "TIDINGS_DEV", "TIDINGS_", "TIDINGS_URL", "tidings_listen"];
+    one.chain(names.map(|name| [b"\0\n", name.as_bytes()].concat())).collect()
 }

@@ -69,7 +69,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bench/", &["tidings-core", "tidings-client"]),
     ("examples/", &["tidings", "tidings-client"]),
     ("xtask/", &["tidings-core", "tidings-client"]),
-    ("fuzz/", &["tidings-core", "tidings"]),
+    ("fuzz/", &["tidings-core", "tidings", "tidings-server"]),
 ];
 
 /// A workspace of its own, so that what fuzzing needs is not built with the rest; its versions stand in its manifest.

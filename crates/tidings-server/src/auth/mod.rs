@@ -22,6 +22,9 @@ mod flags;
 
 mod commands;
 
+#[cfg(feature = "testing")]
+pub(crate) mod testing;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

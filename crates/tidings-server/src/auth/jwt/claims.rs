@@ -22,7 +22,7 @@ pub(in crate::auth) struct Parts<'a> {
     pub(super) signed: &'a str,
     pub(super) signature: &'a str,
     pub(super) header: Header,
-    payload: Vec<u8>,
+    payload: String,
 }
 
 /// A token's header. What is not named here has no meaning to us, and may be there.
@@ -59,8 +59,10 @@ impl<'a> Parts<'a> {
             return None;
         }
         let decode = |part| URL_SAFE_NO_PAD.decode(part).ok();
-        let header = serde_json::from_slice(&decode(header)?).ok()?;
-        Some(Self { signed, signature, header, payload: decode(payload)? })
+        // JSON is UTF-8, in what is not read too.
+        let text = |part| String::from_utf8(decode(part)?).ok();
+        let header = serde_json::from_str(&text(header)?).ok()?;
+        Some(Self { signed, signature, header, payload: text(payload)? })
     }
 
     /// The header and the claims as they are, for people.
@@ -73,7 +75,7 @@ impl<'a> Parts<'a> {
 
     /// What the token claims. Only to be believed once its signature was checked.
     pub(super) fn claims(&self) -> Result<Claims, AuthError> {
-        serde_json::from_slice(&self.payload)
+        serde_json::from_str(&self.payload)
             .map_err(|error| invalid(format!("its claims cannot be read: {error}")))
     }
 }

@@ -153,12 +153,13 @@ fn host(url: &Uri) -> &str {
 }
 
 /// The keys of a set that are of use here.
-fn read(body: &[u8]) -> Result<Vec<Key>> {
+pub(in crate::auth) fn read(body: &[u8]) -> Result<Vec<Key>> {
     #[derive(serde::Deserialize)]
     struct Set {
         keys: Vec<serde_json::Value>,
     }
-    let set: Set = serde_json::from_slice(body).context("what came is no set of keys")?;
+    let text = std::str::from_utf8(body).context("what came is no UTF-8")?;
+    let set: Set = serde_json::from_str(text).context("what came is no set of keys")?;
     if set.keys.len() > KEYS_MAX {
         bail!("there are {} keys, more than {KEYS_MAX}", set.keys.len());
     }

@@ -21,6 +21,8 @@ use super::cache::{self, Cache};
 pub(super) use claims::Expected;
 pub(super) use claims::Parts as TokenParts;
 pub(crate) use claims::{Audience, Claims, Rights, Seconds};
+#[cfg(feature = "testing")]
+pub(super) use jwks::read as read_jwks;
 pub(super) use jwks::{Jwks, Periods};
 pub(crate) use key::KeyFile;
 pub(super) use key::{Key, signing};
@@ -41,7 +43,7 @@ pub(super) enum Judged {
 
 /// Checks tokens.
 #[derive(Debug)]
-pub(super) struct Jwt {
+pub(crate) struct Jwt {
     keys: RwLock<Arc<Keys>>,
     jwks: Option<Arc<Jwks>>,
     expected: Expected,

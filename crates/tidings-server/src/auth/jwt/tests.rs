@@ -216,6 +216,19 @@ async fn every_hostile_token_is_refused() {
 }
 
 #[tokio::test]
+async fn what_is_no_utf8_is_no_token_even_where_nobody_reads_it() {
+    let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let claims = good_claims().to_string();
+    for (own, is_good) in [(&b",\"own\":\"\xc3\xa4\"}"[..], true), (b",\"own\":\"\xe4\"}", false)] {
+        let claims = [&claims.as_bytes()[..claims.len() - 1], own].concat();
+        let signed = format!("{}.{}", encode(br#"{"alg":"HS256"}"#), encode(&claims));
+        let key = signer(Algorithm::HS256);
+        let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, Algorithm::HS256).unwrap();
+        assert_eq!(judge(&jwt(), &format!("{signed}.{signature}")).await.is_ok(), is_good);
+    }
+}
+
+#[tokio::test]
 async fn clocks_may_be_a_little_ahead_and_times_may_have_fractions() {
     for (name, value) in
         [("nbf", json!(NOW_S + 30)), ("iat", json!(NOW_S + 30)), ("exp", json!(NOW_S as f64 + 1.5))]
