@@ -201,7 +201,8 @@ function refusals(statuses) {
       c.proxy.next({ status }, { status });
       await c.broken(() => c.proxy.cut('rst'));
       assert.equal(c.proxy.asked.length, 4);
-      await c.waitedFor('http');
+      // Chromium may repeat a 408 by itself, at once, on a connection that it has used before, and the client never hears of it.
+      if (status !== 408) await c.waitedFor('http');
     },
   }]));
 }

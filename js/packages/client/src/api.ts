@@ -1,4 +1,4 @@
-// Requests to the server beside the stream.
+// Requests to the server.
 //
 // Owns: where its paths are, credentials, problems as errors. Does not know: what is asked.
 
@@ -15,40 +15,61 @@ export interface Api {
   /** A path on the server's origin, absolute where it begins with `/`. */
   resolve(path: string | URL): URL;
   credentials(url: URL): RequestCredentials;
-  fetch(path: string | URL, init?: RequestInit): Promise<Response>;
+  /** With the token, or with one that is not the current one yet, or with none. */
+  fetch(path: string | URL, init?: RequestInit, token?: string | null): Promise<Response>;
   /** The JSON of a path below `/v1/`; throws a `TidingsError` for everything but 2xx. */
   call(method: string, path: string, options?: CallOptions): Promise<unknown>;
   /** The same for any URL of the server. */
-  send(method: string, url: URL, options?: Omit<CallOptions, 'query'>): Promise<unknown>;
+  send(method: string, url: URL, options?: CallOptions): Promise<unknown>;
+  /** Adds channels to an open stream; the position behind which their events come. */
+  join(connection: string, channels: readonly string[]): Promise<string>;
 }
 
 export interface CallOptions {
-  query?: Iterable<[string, string]> | undefined;
   body?: unknown;
   signal?: AbortSignal | undefined;
-  /** A token that is not the current one yet. */
   token?: string | null | undefined;
 }
 
 export function createApi(options: ClientOptions, env: Env, auth: Auth): Api {
-  const stream = absolute(options.url ?? '/events', env);
-  const root = options.api === undefined ? new URL(stream.href.replace(/[?#].*$/, '')) : absolute(options.api, env);
-  if (options.api === undefined) root.pathname = root.pathname.replace(/(?:\/v1)?\/[^/]*$/, '/');
-  if (!root.pathname.endsWith('/')) root.pathname += '/';
-  const send = options.fetch ?? env.fetch;
+  const { base } = env.page;
+  const stream = absolute(options.url ?? '/events');
+  const { origin, pathname } = options.api === undefined ? stream : absolute(options.api);
+  const root = origin + (options.api === undefined ? pathname.replace(/(\/v1)?\/[^/]*$/, '') : pathname.replace(/\/$/, ''));
+  const fetch = options.fetch ?? env.fetch;
+
+  function absolute(url: string | URL): URL {
+    try {
+      return new URL(url, base ?? undefined);
+    } catch (cause) {
+      throw new TypeError(`${String(url)} is not an absolute URL`, { cause });
+    }
+  }
 
   const api: Api = {
     stream,
-    ownOrigin: (url) => env.page.base === null || new URL(env.page.base).origin === url.origin,
+    ownOrigin: (url) => base === null || new URL(base).origin === url.origin,
     resolve: (path) => new URL(path, stream),
     credentials: (url) => (auth.cookie && url.origin === stream.origin ? 'include' : 'same-origin'),
-    async fetch(path, init = {}) {
-      return request(api.resolve(path), init);
+    async fetch(path, init = {}, token) {
+      const url = api.resolve(path);
+      const send = (bearer: string | null): Promise<Response> => {
+        const headers = new Headers(init.headers);
+        if (bearer !== null && !headers.has('authorization')) headers.set('authorization', `Bearer ${bearer}`);
+        return fetch(url, { credentials: api.credentials(url), ...init, headers });
+      };
+      if (token !== undefined) return send(token);
+      const first = url.origin === stream.origin ? await auth.token() : null;
+      const answer = await send(first);
+      // A token that is refused is asked for again, once.
+      if (answer.status !== 401 || first === null || !(await auth.rejected(first))) return answer;
+      await answer.body?.cancel();
+      return send(await auth.token());
     },
     call(method, path, options) {
-      const url = new URL(`v1/${path}`, root);
+      const url = new URL(`${root}/v1/${path}`);
       // What the stream's URL says of the caller (`as`) goes for its other requests too.
-      for (const [name, value] of [...stream.searchParams, ...(options?.query ?? [])]) url.searchParams.append(name, value);
+      for (const [name, value] of stream.searchParams) url.searchParams.append(name, value);
       return api.send(method, url, options);
     },
     async send(method, url, { body, signal, token } = {}) {
@@ -57,67 +78,38 @@ export function createApi(options: ClientOptions, env: Env, auth: Auth): Api {
         init.body = JSON.stringify(body);
         init.headers = { 'content-type': 'application/json' };
       }
-      let answer: Response;
+      let status: number | undefined;
+      let raw = '';
       try {
-        answer = await request(url, init, token);
+        const answer = await api.fetch(url, init, token);
+        if (!answer.ok) throw await problem(answer);
+        raw = await answer.text();
+        status = answer.status;
+        return raw && (JSON.parse(raw) as unknown);
       } catch (cause) {
         if (cause instanceof TidingsError) throw cause;
-        throw new TidingsError('network', `${method} ${url.pathname} was not answered`, { cause });
+        // An answer that has come as a whole, but is not JSON.
+        const code = status === undefined ? 'network' : 'http';
+        throw new TidingsError(code, `${method} ${url.pathname}: ${String(cause)}`, { cause, status, raw: raw.slice(0, 1_000) });
       }
-      if (!answer.ok) throw await problem(answer);
-      const text = await answer.text();
-      return text === '' ? null : parseJson(text, answer.status);
+    },
+    async join(connection, channels) {
+      const { position } = ((await api.call('POST', `connections/${connection}/channels`, { body: { channels } })) || {}) as { position?: string };
+      // Whoever answered is not the server, or an old one: it cannot add channels.
+      if (typeof position !== 'string') throw new TidingsError('http', 'the answer names no position', { status: 501 });
+      return position;
     },
   };
-
-  async function request(url: URL, init: RequestInit, token?: string | null): Promise<Response> {
-    const ours = url.origin === stream.origin;
-    const first = token ?? (ours ? await auth.token() : null);
-    const answer = await send(url, withToken(init, url, first));
-    if (answer.status !== 401 || first === null || token !== undefined || !(await auth.rejected(first))) return answer;
-    await answer.body?.cancel();
-    return send(url, withToken(init, url, await auth.token()));
-  }
-
-  function withToken(init: RequestInit, url: URL, token: string | null): RequestInit {
-    const headers = new Headers(init.headers);
-    if (token !== null && !headers.has('authorization')) headers.set('authorization', `Bearer ${token}`);
-    return { credentials: api.credentials(url), ...init, headers };
-  }
-
   return api;
-}
-
-function absolute(url: string | URL, env: Env): URL {
-  try {
-    return new URL(url, env.page.base ?? undefined);
-  } catch (cause) {
-    throw new TypeError(`${String(url)} is not an absolute URL, and there is no page that it could be relative to`, { cause });
-  }
-}
-
-function parseJson(text: string, status: number): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new TidingsError('http', `an answer with the status ${status} is not JSON`, { cause, status, raw: text.slice(0, 1_000) });
-  }
 }
 
 /** An answer that is not what was asked for, as an error with its code. */
 export async function problem(answer: Response): Promise<TidingsError> {
-  const { status } = answer;
-  let code = status === 401 ? 'unauthorized' : status === 403 ? 'forbidden' : 'http';
-  let message = `the status ${status}`;
-  if (answer.headers.get('content-type')?.startsWith('application/problem+json') === true) {
-    try {
-      const body = (await answer.json()) as { code?: unknown; detail?: unknown; title?: unknown };
-      if (typeof body.code === 'string') code = body.code;
-      const text = body.detail ?? body.title;
-      if (typeof text === 'string') message = text;
-    } catch {
-      // The status has to do.
-    }
-  } else await answer.body?.cancel();
-  return new TidingsError(code, message, { status });
+  const { status, headers } = answer;
+  let said: { code?: string; detail?: string; title?: string } | null | undefined;
+  // Others answer too: proxies, log-in pages.
+  if (headers.get('content-type')?.startsWith('application/problem+json')) said = (await answer.json().catch(() => null)) as { code?: string } | null;
+  else await answer.body?.cancel();
+  const code = said?.code ?? (status === 401 ? 'unauthorized' : status === 403 ? 'forbidden' : 'http');
+  return new TidingsError(code, said?.detail ?? said?.title ?? `the status ${status}`, { status });
 }

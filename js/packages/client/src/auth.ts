@@ -21,36 +21,31 @@ export interface Auth {
 export function createAuth(option: ClientOptions['auth']): Auth {
   const source = typeof option === 'object' ? option : undefined;
   let current: Promise<string> | undefined;
-  let held: string | undefined;
+  let why: TokenReason = 'first';
 
-  const ask = (why: TokenReason): Promise<string> => {
-    const asked = (async () => (held = await source!.token(why)))();
-    current = asked;
-    // What failed is asked for again the next time.
-    asked.catch(() => {
+  async function ask(reason: TokenReason): Promise<string | null> {
+    if (!source) return null;
+    const asked = (current = (async () => source.token(reason))());
+    try {
+      const token = await asked;
+      why = 'expiring';
+      return token;
+    } catch (cause) {
+      // What failed is asked for again the next time.
       if (current === asked) current = undefined;
-    });
-    return asked.catch((cause: unknown) => {
       throw new TidingsError('token_failed', `no token: ${String(cause)}`, { cause });
-    });
-  };
+    }
+  }
 
   return {
-    cookie: source === undefined,
+    cookie: !source,
     query: source?.send === 'query',
-    async token() {
-      if (source === undefined) return null;
-      return current ?? ask(held === undefined ? 'first' : 'expiring');
-    },
+    token: async () => current ?? ask(why),
     async rejected(token) {
-      if (source === undefined) return false;
       const before = await current?.catch(() => undefined);
       // Another request may have got the new one meanwhile.
-      if (before !== undefined && before !== token) return true;
-      return (await ask('rejected')) !== '';
+      return !!source && (before !== undefined && before !== token || (await ask('rejected')) !== '');
     },
-    async renew() {
-      return source === undefined ? null : ask('expiring');
-    },
+    renew: () => ask('expiring'),
   };
 }

@@ -8,8 +8,8 @@ import type { JobHandle, JobOptions, StartedJob } from './job.js';
 import type { SchemaEvents, Schemas } from './schema.js';
 import type { Status } from './status.js';
 
-/** Where a subscription begins: with what is published from now on, with all that is retained, or behind an event. */
-export type From = 'now' | 'start' | { readonly id: string };
+/** Where a subscription begins: with what is published from now on, with all that is retained, behind an event, or with the newest. */
+export type From = 'now' | 'start' | { readonly id: string } | { readonly last: number };
 
 export interface SubscribeOptions {
   /** Default `now`. */

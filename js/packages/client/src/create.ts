@@ -48,7 +48,7 @@ export function createClientIn<M = AnyChannels>(env: Env, options: ClientOptions
   };
   const tell = (status: Status): void => callEach(report, callbacks, status);
   const shared = options.share !== false && env.locks !== undefined && env.BroadcastChannel !== undefined;
-  const hub = shared ? createHub(context, tell, createSharedLater) : createHub(context, tell);
+  const hub = createHub(context, tell, shared ? createSharedLater : undefined);
   const jobs: Jobs = {
     channel: (name, live) => hub.subscribe([name], { live }),
     stream: (path, channel) => hub.subscribe([channel], {}, path),

@@ -4,7 +4,7 @@
 // Nothing is touched when the package is imported, so that it can be on a server or in a worker.
 
 /** What happens to a page. */
-export type PageSignal = 'visible' | 'hidden' | 'online' | 'offline';
+export type PageSignal = 'visible' | 'hidden' | 'online';
 
 export interface Page {
   /** Where relative URLs start, and which origin needs no CORS; `null` outside of pages. */
@@ -28,17 +28,18 @@ export interface Env {
 }
 
 interface Globals {
-  location?: { href: string; origin: string };
+  location?: { href: string };
   document?: Document;
   navigator?: { onLine?: boolean; locks?: LockManager };
   addEventListener?: typeof addEventListener;
-  removeEventListener?: typeof removeEventListener;
   EventSource?: typeof EventSource;
   BroadcastChannel?: typeof BroadcastChannel;
 }
 
 export function globalEnv(): Env {
   const global = globalThis as unknown as Globals;
+  const { location, document, navigator } = global;
+  const hidden = (): boolean => document?.visibilityState === 'hidden';
   return {
     fetch: (input, init) => fetch(input, init),
     EventSource: global.EventSource,
@@ -46,38 +47,25 @@ export function globalEnv(): Env {
     random: () => Math.random(),
     setTimeout: (callback, ms) => setTimeout(callback, ms),
     clearTimeout: (timer) => clearTimeout(timer as number),
-    page: globalPage(global),
-    locks: global.navigator?.locks,
-    // Node has both, but no tabs: a channel there would only keep the process alive.
-    BroadcastChannel: global.document === undefined ? undefined : global.BroadcastChannel,
-  };
-}
-
-function globalPage({ location, document, navigator, addEventListener, removeEventListener }: Globals): Page {
-  return {
-    base: location?.href ?? null,
-    hidden: () => document?.visibilityState === 'hidden',
-    offline: () => navigator?.onLine === false,
-    listen(callback) {
-      const undo: (() => void)[] = [];
-      const on = (target: 'page' | 'document', type: string, then: (event: Event) => void): void => {
-        if (target === 'document') {
-          document?.addEventListener(type, then);
-          undo.push(() => document?.removeEventListener(type, then));
-        } else {
-          addEventListener?.(type, then);
-          undo.push(() => removeEventListener?.(type, then));
-        }
-      };
-      if (document !== undefined || location !== undefined) {
-        on('document', 'visibilitychange', () => callback(document?.visibilityState === 'hidden' ? 'hidden' : 'visible'));
-        // A page out of the back/forward cache, or one that was frozen.
-        on('page', 'pageshow', (event) => (event as PageTransitionEvent).persisted && callback('visible'));
-        on('document', 'resume', () => callback('visible'));
-        on('page', 'online', () => callback('online'));
-        on('page', 'offline', () => callback('offline'));
-      }
-      return () => undo.forEach((f) => f());
+    page: {
+      base: location?.href ?? null,
+      hidden,
+      offline: () => navigator?.onLine === false,
+      listen(callback) {
+        const listening = new AbortController();
+        const on = (target: Pick<Globals, 'addEventListener'> | undefined, ...types: string[]): void => {
+          const heard = ({ type }: Event): void => callback(type === 'online' ? type : hidden() ? 'hidden' : 'visible');
+          for (const type of types) target?.addEventListener?.(type, heard, listening);
+        };
+        // A page out of the back/forward cache is shown, and one that was frozen is resumed.
+        on(document, 'visibilitychange', 'resume');
+        // Not Node, which has listeners of other things.
+        if (location) on(global, 'pageshow', 'online');
+        return () => listening.abort();
+      },
     },
+    locks: navigator?.locks,
+    // Node has both, but no tabs: a channel there would only keep the process alive.
+    BroadcastChannel: document && global.BroadcastChannel,
   };
 }

@@ -41,19 +41,16 @@ export interface TidingsErrorDetails {
 
 export class TidingsError extends Error {
   override readonly name = 'TidingsError';
-  readonly code: TidingsErrorCode;
+  declare readonly code: TidingsErrorCode;
   /** The HTTP status, if there was an answer. */
-  readonly status: number | undefined;
+  declare readonly status: number | undefined;
   /** The text that could not be used. */
-  readonly raw: string | undefined;
+  declare readonly raw: string | undefined;
   /** The job that did not complete. */
-  readonly job: Job | undefined;
+  declare readonly job: Job | undefined;
 
-  constructor(code: TidingsErrorCode, message: string, details: TidingsErrorDetails = {}) {
-    super(message, details.cause === undefined ? undefined : { cause: details.cause });
-    this.code = code;
-    this.status = details.status;
-    this.raw = details.raw;
-    this.job = details.job;
+  constructor(code: TidingsErrorCode, message: string, { cause, status, raw, job }: TidingsErrorDetails = {}) {
+    super(message, cause === undefined ? {} : { cause });
+    Object.assign(this, { code, status, raw, job });
   }
 }

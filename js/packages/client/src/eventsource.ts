@@ -3,29 +3,29 @@
 // Owns: which event types it listens for, and making blocks of them. Does not know: statuses, comments and `retry`, which it
 // cannot see: a stream that is finished looks like one that failed, and one that is half-open like a quiet one.
 
+import type { Api } from './api.js';
 import { EVENT_CHARS_MAX } from './limits.js';
 import type { Block } from './parse.js';
-import type { Transport } from './transport.js';
+import type { Outcome, Transport } from './transport.js';
 
 const CONTROL = ['hello', 'cursor', 'reset', 'drain', 'auth_expiring', 'unauthorized'].map((name) => `tidings.${name}`);
 /** What `envelope=json` does not wrap. */
 const JOB = ['progress', 'log', 'output', 'complete', 'failed'];
 
-export function eventSourceTransport(Source: typeof EventSource): Transport {
-  return ({ url, credentials, signal }, sink) =>
+export function eventSourceTransport(Source: typeof EventSource, api: Api): Transport {
+  return ({ url, signal }, sink) =>
     new Promise((resolve) => {
       url.searchParams.set('envelope', 'json');
-      const source = new Source(url.href, { withCredentials: credentials === 'include' });
+      const source = new Source(url.href, { withCredentials: api.credentials(url) === 'include' });
       const queue: Block[] = [];
       let draining = false;
-      let opened = false;
 
-      const end = (outcome: Parameters<typeof resolve>[0]): void => {
+      const end = (outcome: Outcome): void => {
         source.close();
         signal.removeEventListener('abort', aborted);
         resolve(outcome);
       };
-      const aborted = (): void => end({ kind: 'aborted' });
+      const aborted = (): void => end({ reason: { code: 'aborted', message: 'it was closed' } });
       if (signal.aborted) return aborted();
       signal.addEventListener('abort', aborted);
 
@@ -44,24 +44,17 @@ export function eventSourceTransport(Source: typeof EventSource): Transport {
         void drain();
       };
 
-      source.onopen = () => {
-        opened = true;
-        sink.open(null);
-      };
+      source.onopen = () => sink.open();
       for (const type of ['message', ...CONTROL, ...JOB]) source.addEventListener(type, take as EventListener);
       source.addEventListener('error', (event) => {
         if (typeof (event as MessageEvent).data === 'string') return take(event as MessageEvent<string>);
-        const reason = { code: 'network', message: 'the EventSource failed' } as const;
-        end(opened ? { kind: 'over', clean: true, reason } : { kind: 'failed', reason });
+        end({ reason: { code: 'network', message: 'the EventSource failed' } });
       });
     });
 }
 
 function blockOf(type: string, data: string, lastEventId: string, url: URL): Block {
-  const block: Block = {
-    event: type, data, id: lastEventId === '' ? undefined : lastEventId, lastEventId, channel: undefined, from: undefined, time: undefined,
-    tooLarge: data.length > EVENT_CHARS_MAX,
-  };
+  const block: Block = { event: type, data, id: lastEventId || undefined, tooLarge: data.length > EVENT_CHARS_MAX };
   if (type.startsWith('tidings.') || block.tooLarge) return block;
   try {
     const json = JSON.parse(data) as Record<string, unknown>;
@@ -69,7 +62,8 @@ function blockOf(type: string, data: string, lastEventId: string, url: URL): Blo
       // A job's event does not say its channel: it is the job's own, if the stream has that.
       const channels = url.searchParams.getAll('channel');
       const own = `job:${String(json['jobId'])}`;
-      block.channel = channels.includes(own) ? own : channels[0];
+      const channel = channels.includes(own) ? own : channels[0];
+      if (channel !== undefined) block.channel = channel;
     } else if (typeof json['channel'] === 'string' && 'data' in json) {
       block.event = String(json['event']);
       block.channel = json['channel'];

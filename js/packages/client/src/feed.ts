@@ -1,27 +1,27 @@
 // One subscription: its events in order, from where it began to where it stands.
 //
-// Owns: the cursor, the queue, handlers and the loop over it; fetching what lies before the stream it joins. Does not know:
-// streams, tabs, or who else subscribes.
+// Owns: the cursor, the queue, handlers and the loop over it. Does not know: streams, tabs, who else subscribes, or how what
+// lies before the stream it joins is read.
 // Flow: a source's events → queue → handlers and loop; what the queue cannot hold is read from history when its turn comes.
 
 import { callEach, guard } from './callbacks.js';
+import type { Backlog, Stretch } from './catchup.js';
 import type { From, Subscription } from './client.js';
 import { TidingsError } from './error.js';
 import type { EventOf, Reset, TidingsEvent } from './event.js';
-import { NO_HISTORY, readHistory } from './history.js';
 import type { Incoming } from './incoming.js';
 import { QUEUE_EVENTS_MAX } from './limits.js';
 import type { Context, LinkReset } from './link.js';
-import type { SchemaResult, Schemas, StandardSchema } from './schema.js';
+import { checked, type Schemas } from './schema.js';
 
 type Events = { [event: string]: unknown };
 type Handler = (data: unknown, event: TidingsEvent) => void;
+/** Delivers what waits in the queue; a promise says when the next may be. */
+type Item = () => void | Promise<void>;
 
 export interface Feed {
   readonly subscription: Subscription;
   readonly channels: readonly string[];
-  /** Where it has to go on if its source goes away; `null` for what comes next. */
-  readonly tail: string | null;
   joined(channels: readonly string[], position: string | null): void;
   /** Takes an event of its channels. A promise says when there is room again. */
   take(event: Incoming): void | Promise<void>;
@@ -38,9 +38,9 @@ export interface FeedHost {
   /** The source's position. */
   position(): string | null;
   /** Nothing more is wanted. */
-  release(feed: Feed): void;
-  /** There is no history: a stream of its own from `tail` on. */
-  dedicate(feed: Feed): void;
+  release(): void;
+  /** There is no history: a stream of its own from where it stands. */
+  dedicate(): void;
 }
 
 export interface FeedOptions {
@@ -52,18 +52,19 @@ export interface FeedOptions {
   live?: (() => void) | undefined;
 }
 
-/** A `for await` and what it waits for. */
-interface Loop {
-  wanted: ((result: IteratorResult<EventOf<Events>>) => void) | null;
-  failed: ((error: TidingsError) => void) | null;
+/** A `for await` that waits for its next event. */
+interface Waiting {
+  resolve(result: IteratorResult<EventOf<Events>>): void;
+  reject(error: TidingsError): void;
 }
 
-type Item = { event: Incoming } | { resets: Reset[] } | 'end';
+const OVER: IteratorReturnResult<undefined> = { done: true, value: undefined };
 
 export function createFeed(context: Context, channels: readonly string[], options: FeedOptions, host: FeedHost): Feed {
   const { report } = context;
+  const { signal } = options;
   const handlers = new Map<string, Set<Handler>>();
-  const any = new Set<(event: TidingsEvent) => void>();
+  const onAny = new Set<(event: TidingsEvent) => void>();
   const onReset = new Set<(reset: Reset) => void>();
   const onEnd = new Set<() => void>();
   const onRefused = new Set<(error: TidingsError) => void>();
@@ -74,33 +75,27 @@ export function createFeed(context: Context, channels: readonly string[], option
   let missing = new Set(channels);
   const finished = new Set<string>();
   const queue: Item[] = [];
-  /** While it is behind: what came since. */
-  let later: Incoming[] = [];
-  /** Events behind this one did not fit into `later`. */
-  let dropped: string | null = null;
-  let reading: AbortController | null = null;
+  let backlog: Backlog = { later: [], dropped: null, early: new Set() };
+  let reading: AbortController | undefined;
   let room: (() => void)[] = [];
   /** Everything up to here was delivered. */
-  let cursor: string | null = typeof from === 'object' ? from.id : null;
+  let cursor: string | null = typeof from === 'object' && 'id' in from ? from.id : null;
   /** Everything up to here is delivered or in the queue; counts while it is not live. */
-  let queued: string | null = cursor;
-  /** A handler runs, or the loop has not asked for more. */
+  let queued = cursor;
+  /** Handlers run, or the loop has not asked for more. */
   let busy = false;
-  let flushing = false;
   let ownStream = false;
-  let failure: TidingsError | null = null;
-  let loop: Loop | null = null;
-  let unsettled: Incoming | null = null;
-  /** What was read from history and may still come on the stream, which is a request behind. */
-  const early = new Set<string>();
+  let failure: TidingsError | undefined;
+  let looped = false;
+  let waiting: Waiting | undefined;
+  /** The loop has asked for more: what it had counts. */
+  let settle: (() => void) | undefined;
 
-  const consumed = (): boolean => loop !== null || handlers.size + any.size + onReset.size + onEnd.size > 0;
-
-  // In.
+  // Out.
 
   /** Where nothing is under way, it stands where the stream stands. */
   function follow(): string | null {
-    if (mode === 'live' && queue.length === 0 && !busy && unsettled === null) cursor = host.position() ?? cursor;
+    if (mode === 'live' && queue.length === 0 && !busy) cursor = host.position() ?? cursor;
     return cursor;
   }
 
@@ -110,88 +105,77 @@ export function createFeed(context: Context, channels: readonly string[], option
   }
 
   function flush(): void {
-    if (flushing || busy || !consumed()) return;
-    flushing = true;
-    while (queue.length > 0 && (loop === null || loop.wanted !== null)) {
-      const item = queue.shift()!;
-      if (item === 'end') {
-        over();
-        break;
-      }
-      if ('resets' in item) for (const reset of item.resets) callEach(report, onReset, reset);
-      else {
-        const slow = deliver(item.event);
-        if (slow !== undefined) {
-          // A schema that takes its time.
-          busy = true;
-          void slow.then(() => {
-            busy = false;
-            flush();
-          });
-          break;
-        }
-      }
+    while (!busy && queue.length > 0 && (looped ? waiting : handlers.size + onAny.size + onReset.size + onEnd.size > 0)) {
+      busy = true;
+      const slow = queue.shift()!();
+      if (slow) {
+        void slow.then(() => {
+          busy = false;
+          flush();
+        });
+      } else busy = false;
     }
-    flushing = false;
     if (queue.length <= QUEUE_EVENTS_MAX / 2) for (const go of room.splice(0)) go();
   }
 
-  function deliver(event: Incoming): void | Promise<void> {
-    busy = true;
-    const checked = check(event);
-    if (checked instanceof Promise) return checked.then((value) => hand(event, value));
-    hand(event, checked);
-  }
-
-  function hand(incoming: Incoming, checked: { data: unknown } | null): void {
-    busy = false;
-    if (mode === 'closed') return;
-    if (checked !== null) {
-      const { event: type, channel, from, time, id } = incoming;
-      const event: TidingsEvent = { event: type, data: checked.data, channel, from, time, id };
-      busy = true;
-      for (const handler of handlers.get(type) ?? []) guard(report, () => handler(event.data, event));
-      callEach(report, any, event);
-      busy = false;
-      const wanted = loop?.wanted;
-      if (loop !== null && wanted != null) {
-        loop.wanted = loop.failed = null;
-        // It counts when the loop asks for the next one.
-        unsettled = incoming;
-        return wanted({ done: false, value: event as EventOf<Events> });
-      }
-    }
-    settle(incoming);
-  }
-
-  function settle({ id }: Incoming): void {
-    if (id !== null) cursor = id;
-  }
-
-  function check(event: Incoming): { data: unknown } | null | Promise<{ data: unknown } | null> {
-    let data: unknown;
-    if (options.format === 'text') return { data: event.text() };
-    try {
-      data = event.json();
-    } catch (cause) {
-      report(new TidingsError('data_invalid', `the data of ${name(event)} is not JSON`, { cause, raw: event.text() }));
-      return null;
-    }
-    const schema = schemaOf(options.schema, event.event);
-    if (schema === undefined) return { data };
-    const judge = (result: SchemaResult<unknown>): { data: unknown } | null => {
-      if (result.issues === undefined) return { data: result.value };
-      const message = `the data of ${name(event)} does not fit: ${result.issues.map((issue) => issue.message).join('; ')}`;
-      report(new TidingsError('schema_invalid', message, { raw: event.text() }));
-      return null;
+  /** Checks an event and hands it on. */
+  function deliver(incoming: Incoming): void | Promise<void> {
+    const hand = (data: unknown): void | Promise<void> => (mode === 'closed' ? undefined : handOn(incoming, data));
+    const { event, channel, id } = incoming;
+    const failed = (code: string, cause: unknown): void => {
+      report(new TidingsError(code, `the data of ${event} on ${channel}: ${String(cause)}`, { cause, raw: incoming.text() }));
+      cursor = id ?? cursor;
     };
-    const broken = (cause: unknown): null => (report(new TidingsError('schema_invalid', `the schema for ${name(event)} threw`, { cause })), null);
+    if (options.format === 'text') return hand(incoming.text());
+    let data: unknown;
     try {
-      const result = schema['~standard'].validate(data);
-      return result instanceof Promise ? result.then(judge, broken) : judge(result);
+      data = incoming.json();
     } catch (cause) {
-      return broken(cause);
+      return failed('data_invalid', cause);
     }
+    try {
+      data = checked(options.schema, event, data);
+    } catch (cause) {
+      return failed('schema_invalid', cause);
+    }
+    // A schema that takes its time.
+    return data instanceof Promise ? data.then(hand, (cause) => failed('schema_invalid', cause)) : hand(data);
+  }
+
+  function handOn({ event: type, channel, from, time, id }: Incoming, data: unknown): void | Promise<void> {
+    const event: TidingsEvent = { event: type, data, channel, from, time, id };
+    for (const handler of handlers.get(type) ?? []) guard(report, () => handler(data, event));
+    callEach(report, onAny, event);
+    const counts = (): void => void (cursor = id ?? cursor);
+    if (!waiting) return counts();
+    waiting.resolve({ done: false, value: event as EventOf<Events> });
+    waiting = undefined;
+    // It counts when the loop asks for the next one.
+    return new Promise((resolve) => {
+      settle = () => {
+        settle = undefined;
+        counts();
+        resolve();
+      };
+    });
+  }
+
+  function pushResets({ reason, channels: meant, first = null }: LinkReset): void {
+    push(() => {
+      for (const channel of channels) if (!meant || meant.includes(channel)) callEach(report, onReset, { reason, channel, first });
+    });
+  }
+
+  function pushEvent(event: Incoming): void {
+    queued = event.id ?? queued;
+    push(() => deliver(event));
+  }
+
+  function pushEnd(): void {
+    push(() => {
+      busy = false;
+      over();
+    });
   }
 
   // Where it stands to the stream.
@@ -200,61 +184,36 @@ export function createFeed(context: Context, channels: readonly string[], option
   function live(): void {
     mode = 'live';
     options.live?.();
-    for (const event of later.splice(0)) push({ event });
-    if (finished.size === channels.length) push('end');
+    backlog.later.splice(0).forEach(pushEvent);
+    if (finished.size === channels.length) pushEnd();
   }
 
-  function behind(after: string | null, until: string | null, here: string | null = host.position()): void {
+  /** What comes waits until what lies before it has been read. */
+  function behind(stretch: Stretch): void {
     mode = 'behind';
-    queued = after;
-    const own = (reading = new AbortController());
-    void read(after, here, until, own.signal).catch((cause: unknown) => {
-      if (own.signal.aborted) return;
-      const error = cause as TidingsError;
-      if (NO_HISTORY.includes(error.status ?? 0)) host.dedicate(feed);
-      else if (error instanceof TidingsError) feed.refused(error);
-      else report(new TidingsError('http', 'history could not be read', { cause }));
-    });
+    const { signal } = (reading = new AbortController());
+    const ifStill = <T>(then: (value: T) => void) => (value: T): void => void (signal.aborted || then(value));
+    const room = (): void | Promise<void> => (queue.length > 0 ? new Promise((resolve) => roomFor(resolve)) : undefined);
+    const reached = (position: string): void => void (queued = position);
+    import('./catchup.js')
+      .then(({ catchUp }) => catchUp(context, { channels, backlog, event: pushEvent, reset: pushResets, reached, room }, stretch, signal))
+      .then(
+        ifStill((read) => (read ? live() : host.dedicate())),
+        ifStill((cause) => {
+          if (cause instanceof TidingsError) return feed.refused(cause);
+          report(new TidingsError('network', `no history, so a stream of its own: ${String(cause)}`, { cause }));
+          host.dedicate();
+        }),
+      );
   }
 
-  async function read(after: string | null, here: string | null, joinedAt: string | null, signal: AbortSignal): Promise<void> {
-    // Where the stream was joined may lie ahead of what has come of it. Up to here, it has; what is read between the two
-    // comes again on the stream, of those channels that it had before.
-    let until = here ?? joinedAt;
-    for (;;) {
-      if (queue.length > 0) await new Promise<void>((resolve) => room.push(resolve));
-      if (signal.aborted) return;
-      const page = await readHistory(context, channels, after, until, signal);
-      if (signal.aborted) return;
-      if (page.reset !== null) push({ resets: resets(page.reset) });
-      // A position that the log does not know: what comes on the stream is all that follows the reset.
-      const unknown = page.reset !== null && ['epoch', 'ahead', 'malformed'].includes(page.reset.reason);
-      for (const event of unknown ? [] : page.events) {
-        const at = later.findIndex(({ id }) => id === event.id);
-        if (at >= 0) later.splice(0, at + 1);
-        else if (until === joinedAt && joinedAt !== here && early.size < QUEUE_EVENTS_MAX && event.id !== null) early.add(event.id);
-        queued = event.id;
-        push({ event });
-      }
-      // Not `until`, which may lie before where this began.
-      queued = after = page.next;
-      if (page.more && !unknown) continue;
-      if (until === here && joinedAt !== null && joinedAt !== here && !unknown) until = joinedAt;
-      else if (dropped === null) return live();
-      else [until, dropped] = [dropped, null];
-    }
+  function roomFor(resolve: () => void): void {
+    room.push(resolve);
   }
 
   function stopReading(): void {
     reading?.abort();
-    reading = null;
-    later = [];
-    dropped = null;
-    early.clear();
-  }
-
-  function resets({ reason, channels: meant, first }: LinkReset): Reset[] {
-    return channels.filter((channel) => meant === null || meant.includes(channel)).map((channel) => ({ reason, channel, first }));
+    backlog = { later: [], dropped: null, early: new Set() };
   }
 
   function over(): void {
@@ -263,16 +222,28 @@ export function createFeed(context: Context, channels: readonly string[], option
     mode = 'closed';
     stopReading();
     queue.length = 0;
-    options.signal?.removeEventListener('abort', over);
-    host.release(feed);
+    signal?.removeEventListener('abort', over);
+    host.release();
     callEach(report, onEnd, undefined);
-    loop?.wanted?.({ done: true, value: undefined });
+    waiting?.resolve(OVER);
     for (const go of room.splice(0)) go();
   }
 
   /** A consumer has come; the next one may be about to. */
-  function attached(): void {
+  function attach<T>(callbacks: Set<T>, callback: T): Subscription {
+    callbacks.add(callback);
     queueMicrotask(flush);
+    return subscription;
+  }
+
+  function next(): Promise<IteratorResult<EventOf<Events>>> {
+    settle?.();
+    return new Promise((resolve, reject) => {
+      if (failure) return reject(failure);
+      if (mode === 'closed') return resolve(OVER);
+      waiting = { resolve, reject };
+      flush();
+    });
   }
 
   const subscription: Subscription = {
@@ -281,57 +252,32 @@ export function createFeed(context: Context, channels: readonly string[], option
       return follow();
     },
     on(event, callback) {
-      const set = handlers.get(event) ?? new Set();
-      handlers.set(event, set.add(callback as Handler));
-      attached();
-      return this;
+      if (!handlers.has(event)) handlers.set(event, new Set());
+      return attach(handlers.get(event)!, callback as Handler);
     },
     off(event, callback) {
       const set = handlers.get(event);
       set?.delete(callback as Handler);
       if (set?.size === 0) handlers.delete(event);
-      return this;
+      return subscription;
     },
-    onAny(callback) {
-      any.add(callback as (event: TidingsEvent) => void);
-      attached();
-      return this;
-    },
-    onReset(callback) {
-      onReset.add(callback);
-      attached();
-      return this;
-    },
+    onAny: (callback) => attach(onAny, callback as (event: TidingsEvent) => void),
+    onReset: (callback) => attach(onReset, callback),
     onEnd(callback) {
       if (mode === 'closed') queueMicrotask(() => guard(report, callback));
-      else onEnd.add(callback);
-      attached();
-      return this;
+      return attach(onEnd, callback);
     },
-    onRefused(callback) {
-      onRefused.add(callback);
-      return this;
-    },
+    onRefused: (callback) => attach(onRefused, callback),
     close: over,
     [Symbol.asyncIterator]() {
-      if (loop !== null) throw new TypeError('a subscription has one loop; subscribe again for another one');
-      const own: Loop = (loop = { wanted: null, failed: null });
+      if (looped) throw new TypeError('a subscription has one loop; subscribe again for another one');
+      looped = true;
       return {
-        next: () =>
-          new Promise((resolve, reject) => {
-            if (unsettled !== null) settle(unsettled);
-            unsettled = null;
-            if (failure !== null) return reject(failure);
-            if (mode === 'closed') return resolve({ done: true, value: undefined });
-            own.wanted = resolve;
-            own.failed = reject;
-            flush();
-          }),
+        next,
         async return() {
-          if (unsettled !== null) settle(unsettled);
-          unsettled = null;
+          settle?.();
           over();
-          return { done: true, value: undefined };
+          return OVER;
         },
       };
     },
@@ -340,71 +286,58 @@ export function createFeed(context: Context, channels: readonly string[], option
   const feed: Feed = {
     subscription,
     channels,
-    get tail() {
-      return mode === 'live' ? host.position() : queued;
-    },
     joined(more, position) {
-      if (mode === 'closed') return;
-      failure = null;
+      if (mode !== 'joining') return;
+      failure = undefined;
       for (const channel of more) missing.delete(channel);
-      if (mode !== 'joining' || missing.size > 0) return;
+      if (missing.size > 0) return;
       if (from === 'now') live();
-      else behind(from === 'start' ? null : from.id, position);
+      else behind({ ...(from === 'start' ? {} : 'id' in from ? { after: from.id } : from), here: host.position(), joinedAt: position } as Stretch);
     },
     take(event) {
-      if (mode === 'closed') return;
+      const { id } = event;
+      const { later, early } = backlog;
       follow();
-      if (early.size > 0) {
-        if (event.id !== null && early.delete(event.id)) return;
-        if (event.id !== null && mode === 'live') early.clear();
-      }
+      // It was read from history.
+      if (early.delete(id)) return;
+      if (mode === 'live' && id !== null) early.clear();
       if (mode === 'behind' || (mode === 'joining' && from !== 'now')) {
         // What is not stored goes to those who are in step.
-        if (event.id === null) return;
-        if (dropped === null && later.length < QUEUE_EVENTS_MAX) later.push(event);
+        if (id === null) return;
+        if (backlog.dropped === null && later.length < QUEUE_EVENTS_MAX) later.push(event);
         else {
-          later = [];
-          dropped = event.id;
+          backlog.later = [];
+          backlog.dropped = id;
         }
-        return;
-      }
-      if (queue.length < QUEUE_EVENTS_MAX) {
-        push({ event });
-        if (event.id !== null) queued = event.id;
-      } else if (ownStream) {
-        push({ event });
-        return new Promise((resolve) => room.push(resolve));
-      } else if (event.id !== null) {
-        behind(queued, event.id, event.id);
-      }
-      return;
+      } else if (queue.length < QUEUE_EVENTS_MAX || ownStream) {
+        pushEvent(event);
+        if (queue.length > QUEUE_EVENTS_MAX) return new Promise(roomFor);
+      } else if (id !== null) behind({ after: queued!, here: id, joinedAt: id });
+      return undefined;
     },
     reset(reset) {
-      const meant = resets(reset);
-      if (meant.length === 0 || mode === 'closed') return;
+      if (reset.channels && !channels.some((channel) => reset.channels!.includes(channel))) return;
       stopReading();
-      push({ resets: meant });
+      pushResets(reset);
       from = 'now';
       if (missing.size === 0) live();
     },
     ended(gone) {
       for (const channel of gone) if (channels.includes(channel)) finished.add(channel);
       if (finished.size < channels.length) return;
-      if (mode === 'live') push('end');
-      else if (mode === 'joining') feed.joined(channels, null);
+      if (mode === 'live') pushEnd();
+      else feed.joined(channels, null);
     },
     refused(error) {
       report(error);
       stopReading();
       failure = error;
-      const reject = loop?.failed;
-      if (loop !== null) loop.wanted = loop.failed = null;
-      reject?.(error);
+      waiting?.reject(error);
+      waiting = undefined;
       callEach(report, onRefused, error);
     },
     rejoin() {
-      if (mode === 'closed') return;
-      const at = feed.tail;
+      const at = mode === 'live' ? host.position() : queued;
       stopReading();
       mode = 'joining';
       missing = new Set(channels);
@@ -416,23 +349,14 @@ export function createFeed(context: Context, channels: readonly string[], option
     },
     alone() {
       feed.rejoin();
-      const at = from;
+      const start = from;
       from = 'now';
       ownStream = true;
-      return at;
+      return start;
     },
   };
 
-  options.signal?.addEventListener('abort', over);
-  if (options.signal?.aborted === true) queueMicrotask(over);
+  signal?.addEventListener('abort', over);
+  if (signal?.aborted) queueMicrotask(over);
   return feed;
-}
-
-function schemaOf(schema: Schemas | undefined, event: string): StandardSchema | undefined {
-  if (schema === undefined || '~standard' in schema) return schema as StandardSchema | undefined;
-  return schema[event];
-}
-
-function name({ event, channel }: Incoming): string {
-  return `${event} on ${channel}`;
 }

@@ -22,145 +22,139 @@ export interface Hub {
 /** Makes the source that subscriptions share: a stream of this page, or of another tab. */
 export type SourceMaker = (context: Context, sink: SourceSink) => Source;
 
+/** A source and those that hang on it. */
 interface Track {
-  source: Source;
+  readonly source: Source;
   readonly feeds: Set<Feed>;
-  status: Status;
   readonly shared: boolean;
+  status: Status;
 }
 
-export function createHub(context: Context, onStatus: (status: Status) => void, share: SourceMaker = (ctx, sink) => createLane(ctx, sink)): Hub {
-  const tracks = new Set<Track>();
-  let closed: Status | null = null;
-  let told: Status = { state: 'idle' };
+const IDLE: Status = { state: 'idle' };
+
+export function createHub(context: Context, onStatus: (status: Status) => void, share?: SourceMaker): Hub {
+  /** Those that are shared come first. */
+  let tracks: Track[] = [];
+  /** Refused for their channels: not asked for again before `reconnect()`. */
+  const denied = new Set<Feed>();
+  let closed: Status | undefined;
+  let told = IDLE;
 
   function track(make: SourceMaker, shared: boolean): Track {
     const feeds = new Set<Feed>();
-    const own = (channel: string): Feed[] => [...feeds].filter((feed) => feed.channels.includes(channel));
-    const sink: SourceSink = {
-      joined(channels, position) {
-        for (const feed of [...feeds]) {
-          const more = feed.channels.filter((channel) => channels.includes(channel));
-          if (more.length > 0) feed.joined(more, position);
-        }
-      },
+    // One may be closed by the handler of another.
+    const each = (call: (feed: Feed) => void): void => [...feeds].forEach((feed) => feeds.has(feed) && call(feed));
+    const source = make(context, {
+      joined: (channels, position) => each((feed) => feed.joined(channels, position)),
       event(event) {
-        let slow: Promise<void>[] | undefined;
-        for (const feed of own(event.channel)) {
-          const held = feed.take(event);
-          if (held !== undefined) (slow ??= []).push(held);
-        }
-        return slow === undefined ? undefined : Promise.all(slow).then(() => {});
+        let held: void | Promise<void> = undefined;
+        // Only a stream that one feed has for itself is ever held.
+        each((feed) => feed.channels.includes(event.channel) && (held = feed.take(event)));
+        return held;
       },
-      reset(reset) {
-        for (const feed of [...feeds]) feed.reset(reset);
-      },
-      ended(channels) {
-        for (const feed of [...feeds]) feed.ended(channels);
-      },
-      refused(channels, error) {
-        for (const feed of [...feeds]) {
-          if (channels !== null && !feed.channels.some((channel) => channels.includes(channel))) continue;
-          if (channels !== null) denied.add(feed);
+      reset: (reset) => each((feed) => feed.reset(reset)),
+      ended: (channels) => each((feed) => feed.ended(channels)),
+      refused: (channels, error) =>
+        each((feed) => {
+          if (channels) {
+            if (!feed.channels.some((channel) => channels.includes(channel))) return;
+            denied.add(feed);
+          }
           feed.refused(error);
-        }
-      },
-      moved() {
-        for (const feed of [...feeds]) feed.rejoin();
-      },
+        }),
+      moved: () => each((feed) => feed.rejoin()),
       status(status) {
         it.status = status;
         tell();
       },
-    };
-    const it: Track = { source: undefined as unknown as Source, feeds, status: { state: 'idle' }, shared };
-    it.source = make(context, sink);
-    tracks.add(it);
+    });
+    const it: Track = { source, feeds, shared, status: IDLE };
+    tracks = shared ? [it, ...tracks] : [...tracks, it];
     return it;
   }
 
   /** That of the stream that is shared; others only help out. */
   function tell(): void {
-    const all = [...tracks];
-    const first = all.find(({ shared, feeds }) => shared && feeds.size > 0) ?? all.find(({ feeds }) => feeds.size > 0) ?? all[0];
-    const next = closed ?? first?.status ?? { state: 'idle' };
+    const next = closed ?? (tracks.find(({ feeds }) => feeds.size > 0) ?? tracks[0])?.status ?? IDLE;
     if (next !== told) onStatus((told = next));
   }
 
+  const channelsOf = (feeds: Iterable<Feed>): Set<string> => new Set([...feeds].flatMap(({ channels }) => channels));
+
   function want({ source, feeds }: Track): void {
-    source.want(new Set([...feeds].filter((feed) => !denied.has(feed)).flatMap((feed) => feed.channels)));
+    source.want(channelsOf([...feeds].filter((feed) => !denied.has(feed))));
   }
 
+  /** A stream that is shared and has room. */
   function place(feed: Feed): Track {
-    for (const it of tracks) {
-      const all = new Set([...it.feeds].flatMap((other) => other.channels).concat(feed.channels));
-      if (it.shared && all.size <= STREAM_CHANNELS_MAX) return it;
-    }
-    return track([...tracks].every((it) => !it.shared) ? share : (ctx, sink) => createLane(ctx, sink), true);
-  }
-
-  function join(feed: Feed, it: Track): void {
-    home.set(feed, it);
-    it.feeds.add(feed);
-    const there = feed.channels.filter((channel) => it.source.has(channel));
-    want(it);
-    if (there.length > 0) feed.joined(there, it.source.position);
-  }
-
-  const home = new Map<Feed, Track>();
-  /** Refused for their channels: not asked for again before `reconnect()`. */
-  const denied = new Set<Feed>();
-
-  function leave(feed: Feed): void {
-    const it = home.get(feed);
-    home.delete(feed);
-    denied.delete(feed);
-    if (it === undefined) return;
-    it.feeds.delete(feed);
-    want(it);
-    if (it.shared) return;
-    it.source.close();
-    tracks.delete(it);
-    tell();
+    const shared = tracks.filter((it) => it.shared);
+    const room = shared.find(({ feeds }) => channelsOf([...feeds, feed]).size <= STREAM_CHANNELS_MAX);
+    return room ?? track((shared.length === 0 && share) || createLane, true);
   }
 
   function alone(options: LaneOptions): Track {
-    return track((ctx, sink) => createLane(ctx, sink, options), false);
+    return track((context, sink) => createLane(context, sink, options), false);
+  }
+
+  function subscribe(names: readonly string[], options: FeedOptions, own?: string): Subscription {
+    if (closed) throw new TidingsError('closed', 'the client is closed');
+    const channels = [...new Set(names)];
+    if (channels.length === 0) throw new TypeError('a subscription needs a channel');
+    if (channels.length > STREAM_CHANNELS_MAX) throw new RangeError(`a subscription has at most ${STREAM_CHANNELS_MAX} channels`);
+    let home: Track | undefined;
+
+    function join(it: Track): void {
+      home = it;
+      it.feeds.add(feed);
+      const there = channels.filter((channel) => it.source.has(channel));
+      want(it);
+      if (there.length > 0) feed.joined(there, it.source.position);
+    }
+
+    function leave(): void {
+      const it = home;
+      home = undefined;
+      denied.delete(feed);
+      if (!it) return;
+      it.feeds.delete(feed);
+      want(it);
+      if (it.shared) return;
+      it.source.close();
+      tracks = tracks.filter((other) => other !== it);
+      tell();
+    }
+
+    const feed = createFeed(context, channels, options, {
+      position: () => home?.source.position ?? null,
+      release: leave,
+      dedicate() {
+        const start = feed.alone();
+        leave();
+        join(alone({ start }));
+      },
+    });
+    if (!options.signal?.aborted) join(own === undefined ? place(feed) : alone({ own: { path: own, channel: channels[0]! } }));
+    return feed.subscription;
   }
 
   return {
-    subscribe(names, options, own) {
-      if (closed !== null) throw new TidingsError('closed', 'the client is closed');
-      const channels = [...new Set(names)];
-      if (channels.length === 0) throw new TypeError('a subscription needs a channel');
-      if (channels.length > STREAM_CHANNELS_MAX) throw new RangeError(`a subscription has at most ${STREAM_CHANNELS_MAX} channels`);
-      const feed = createFeed(context, channels, options, {
-        position: () => home.get(feed)?.source.position ?? null,
-        release: leave,
-        dedicate() {
-          const at = feed.alone();
-          leave(feed);
-          join(feed, alone({ start: at === 'now' ? undefined : at }));
-        },
-      });
-      if (options.signal?.aborted !== true) join(feed, own === undefined ? place(feed) : alone({ own: { path: own, channel: channels[0]! } }));
-      return feed.subscription;
-    },
+    subscribe,
     get status() {
       return told;
     },
     reconnect() {
-      const again = denied.size > 0;
       denied.clear();
       for (const it of tracks) {
         it.source.reconnect();
-        if (again) want(it);
+        want(it);
       }
     },
     close() {
       closed = { state: 'closed', reason: { code: 'aborted', message: 'close() was called' } };
-      for (const { feeds } of tracks) for (const feed of [...feeds]) feed.subscription.close();
-      for (const { source } of tracks) source.close();
+      for (const { source, feeds } of tracks) {
+        for (const feed of [...feeds]) feed.subscription.close();
+        source.close();
+      }
       tell();
     },
   };

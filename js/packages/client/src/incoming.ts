@@ -15,32 +15,18 @@ export interface Incoming {
   json(): unknown;
 }
 
-/** Of a block of a stream. */
-export function incoming(block: Block, fallback: { channel: string; time: number }): Incoming {
-  const { event, data, id } = block;
+/** Of a block of a stream; `fallback` is for a server that says neither the channel nor the time. */
+export function incoming({ event = 'message', data, id, from, ...said }: Block, fallback: { channel: string; time: number }): Incoming {
   let value: { json: unknown } | undefined;
   return {
-    event,
-    channel: block.channel ?? fallback.channel,
-    from: block.from ?? null,
-    time: block.time ?? fallback.time,
-    id: id === undefined || id === '' ? null : id,
+    channel: fallback.channel,
+    time: fallback.time,
+    ...said,
+    event: event || 'message',
+    from: from ?? null,
+    id: id || null,
     text: () => data,
+    // Made once: several subscriptions may ask.
     json: () => (value ??= { json: JSON.parse(data) as unknown }).json,
   };
-}
-
-/** As history lists it: text is a JSON string there. */
-export interface Listed {
-  event: string;
-  channel: string;
-  from?: string | undefined;
-  time: number;
-  id: string;
-  data: unknown;
-}
-
-export function listed({ event, channel, from = undefined, time, id, data }: Listed): Incoming {
-  const text = (): string => (typeof data === 'string' ? data : JSON.stringify(data));
-  return { event, channel, from: from ?? null, time, id, text, json: () => data };
 }

@@ -3,14 +3,16 @@
 // Owns: which channels the stream has, and how more are added to it. Does not know: subscriptions, or what events say.
 // Flow: `want` → a stream of these channels, or one request that adds what is missing → `SourceSink`.
 
-import { TidingsError } from './error.js';
+import type { From } from './client.js';
+import type { TidingsError } from './error.js';
 import { LINGER_MS, STREAM_CHANNELS_MAX } from './limits.js';
 import { createLink, type Context } from './link.js';
-import type { Source, SourceSink } from './source.js';
+import { without, type Source, type SourceSink } from './source.js';
+import { createTimer } from './timer.js';
 
 export interface LaneOptions {
-  /** Where its first stream begins, if not with what comes next. */
-  start?: 'start' | { readonly id: string } | undefined;
+  /** Where its first stream begins; default with what comes next. */
+  start?: From | undefined;
   /** The stream of one channel that has a path of its own. */
   own?: { readonly path: string; readonly channel: string } | undefined;
 }
@@ -25,13 +27,13 @@ export interface Lane extends Source {
 /** Refusals that are about a channel, not about the caller. */
 const OF_A_CHANNEL = ['forbidden', 'channel_name_invalid', 'channels_too_many'];
 
-export function createLane(context: Context, sink: SourceSink, { start, own }: LaneOptions = {}): Lane {
-  const { env, api, report } = context;
+export function createLane(context: Context, sink: SourceSink, { start = 'now', own }: LaneOptions = {}): Lane {
+  const { env, api } = context;
   let wanted: ReadonlySet<string> = new Set();
   /** The channels of the open stream, or of the next one. */
-  let streaming = new Set<string>();
+  let streaming: ReadonlySet<string> = new Set();
   /** Of these, those that have not been told as joined. */
-  let news = new Set<string>();
+  let news: ReadonlySet<string> = new Set();
   let running = false;
   /** The server, or what is in front of it, cannot add channels. */
   let fixed = false;
@@ -40,50 +42,50 @@ export function createLane(context: Context, sink: SourceSink, { start, own }: L
   let refusedAt: string | null = null;
   let adding = false;
   let scheduled = false;
-  let linger: unknown;
-  let retry: unknown;
+  const linger = createTimer(env);
+  const retry = createTimer(env);
 
   const link = createLink(context, url, {
+    ...sink,
     hello(position) {
       const joined = [...news];
       news = new Set();
       if (joined.length > 0) sink.joined(joined, position);
       sync();
     },
-    event: (event) => sink.event(event),
-    moved: () => {},
-    reset: (reset) => sink.reset(reset),
     done() {
-      running = false;
       const finished = [...streaming];
-      streaming = new Set();
-      news = new Set();
+      over();
       sink.ended(finished);
       schedule();
     },
     refused,
-    status: (status) => sink.status(status),
   }, own?.channel);
 
   function url(): URL {
-    const url = new URL(own === undefined ? api.stream : api.resolve(own.path));
-    if (own !== undefined) {
-      for (const [name, value] of api.stream.searchParams) url.searchParams.append(name, value);
-      return url;
-    }
-    for (const channel of streaming) url.searchParams.append('channel', channel);
-    if (link.position === null && start === 'start') url.searchParams.set('from', 'start');
+    const { searchParams } = api.stream;
+    const url = own ? api.resolve(own.path) : new URL(api.stream);
+    const append = (name: string, value: string): void => url.searchParams.append(name, value);
+    if (own) searchParams.forEach((value, name) => append(name, value));
+    else for (const channel of streaming) append('channel', channel);
+    if (link.position === null && start === 'start') append('from', start);
+    if (link.position === null && typeof start === 'object' && 'last' in start) append('from', `last:${start.last}`);
     return url;
   }
 
   function open(channels: Iterable<string>): void {
-    // After a refusal, those that were there go on where they were.
-    const before = refusedAt === null ? new Set<string>() : streaming;
+    const before = streaming;
     streaming = new Set(channels);
-    news = new Set([...streaming].filter((channel) => !before.has(channel)));
+    // After a refusal, those that were there go on where they were.
+    news = refusedAt === null ? streaming : without(streaming, before);
     running = true;
-    link.start(refusedAt ?? (typeof start === 'object' ? start.id : null));
+    link.start(refusedAt ?? (typeof start === 'object' && 'id' in start ? start.id : null));
     refusedAt = null;
+  }
+
+  function over(): void {
+    running = false;
+    streaming = news = new Set();
   }
 
   function schedule(): void {
@@ -97,24 +99,22 @@ export function createLane(context: Context, sink: SourceSink, { start, own }: L
   }
 
   function sync(): void {
-    env.clearTimeout(linger);
+    linger();
     if (wanted.size === 0) {
-      if (running) linger = env.setTimeout(stop, LINGER_MS);
+      if (running) linger(stop, LINGER_MS);
       return;
     }
     if (!running) return open(wanted);
-    const missing = [...wanted].filter((channel) => !streaming.has(channel));
+    const missing = [...without(wanted, streaming)];
     if (missing.length === 0 || link.connection === null || adding) return;
-    if (fixed || streaming.size + missing.length > STREAM_CHANNELS_MAX) return replace(fixed ? missing : []);
-    void add(link.connection, missing);
+    if (fixed || streaming.size + missing.length > STREAM_CHANNELS_MAX) replace(fixed ? missing : []);
+    else void add(link.connection, missing);
   }
 
   function stop(): void {
-    running = false;
     refusedAt = null;
-    streaming = new Set();
-    news = new Set();
-    env.clearTimeout(retry);
+    over();
+    retry();
     link.stop();
   }
 
@@ -122,85 +122,75 @@ export function createLane(context: Context, sink: SourceSink, { start, own }: L
   function replace(more: readonly string[]): void {
     streaming = new Set([...[...streaming].filter((channel) => wanted.has(channel)), ...more]);
     news = new Set([...news, ...more]);
-    if (streaming.size === 0) return open(wanted);
-    link.reconnect();
+    if (streaming.size === 0) open(wanted);
+    else link.reconnect();
   }
 
   async function add(connection: string, channels: readonly string[]): Promise<void> {
     adding = true;
-    env.clearTimeout(retry);
-    let failed: TidingsError | null = null;
-    let position: string | null = null;
+    retry();
+    let position: string | undefined;
+    let failed: TidingsError | undefined;
     try {
-      const answer = (await api.call('POST', `connections/${connection}/channels`, { body: { channels } })) as { position?: unknown };
-      if (typeof answer?.position === 'string') position = answer.position;
-      else failed = new TidingsError('http', 'the answer names no position', { status: 501 });
+      position = await api.join(connection, channels);
     } catch (error) {
       failed = error as TidingsError;
     }
     adding = false;
     // What was added to a stream that is gone has to be added to the next one.
     if (link.connection !== connection) return sync();
-    if (failed === null) {
-      misses = 0;
-      for (const channel of channels) streaming.add(channel);
-      sink.joined(channels, position);
-      return sync();
-    }
-    notAdded(failed, connection, channels);
+    if (failed) return notAdded(failed, connection, channels);
+    misses = 0;
+    streaming = new Set([...streaming, ...channels]);
+    sink.joined(channels, position!);
+    sync();
   }
 
-  function notAdded(error: TidingsError, connection: string, channels: readonly string[]): void {
+  function notAdded(error: TidingsError, connection: string, channels: readonly string[]): void | Promise<void> {
     const { code, status = 0 } = error;
     if (code === 'connection_not_found' && (misses += 1) < 2) return link.reconnect();
-    if (OF_A_CHANNEL.includes(code)) {
-      if (channels.length === 1) return leave(channels, error);
-      // Which of them it is, each has to be asked for alone.
-      return void (async () => {
-        for (const channel of channels) if (link.connection === connection && wanted.has(channel)) await add(connection, [channel]);
-      })();
+    if (OF_A_CHANNEL.includes(code)) return channels.length === 1 ? leave(channels, error) : each(connection, channels);
+    // A preflight that is refused looks like a network that is down.
+    if (status === 429 || (status >= 500 && status !== 501) || (code === 'network' && api.ownOrigin(api.stream))) {
+      return retry(sync, 1_000 + env.random() * 1_000);
     }
-    if (status === 429 || status >= 500 && status !== 501 || code === 'network' && !crossOrigin()) {
-      retry = env.setTimeout(sync, 1_000 + env.random() * 1_000);
-      return;
-    }
-    // Who brought no credentials may name channels, but not change a stream.
-    if (![401, 404, 405, 501].includes(status) && code !== 'network') report(error);
+    // Who brought no credentials may name channels, but not change a stream. What else is wrong, the next stream is told.
     fixed = true;
     sync();
   }
 
-  function crossOrigin(): boolean {
-    // A preflight that is refused looks like a network that is down.
-    return !api.ownOrigin(api.stream);
+  /** Which of them it is that is refused, each has to be asked for alone. */
+  async function each(connection: string, channels: readonly string[]): Promise<void> {
+    for (const channel of channels) if (link.connection === connection && wanted.has(channel)) await add(connection, [channel]);
   }
 
-  function leave(channels: readonly string[], error: TidingsError): void {
-    wanted = new Set([...wanted].filter((channel) => !channels.includes(channel)));
-    sink.refused(channels, error);
+  function leave(channels: Iterable<string>, error: TidingsError): void {
+    const refused = new Set(channels);
+    wanted = without(wanted, refused);
+    sink.refused([...refused], error);
     schedule();
   }
 
   function refused(error: TidingsError): void {
+    const { position } = link;
     running = false;
-    const [first, ...others] = streaming;
     // Channels that were to join a stream do not end it.
-    if (news.size > 0 && others.length >= news.size && link.position !== null) {
-      const refused = [...news];
-      refusedAt = link.position;
-      for (const channel of refused) streaming.delete(channel);
+    if (position !== null && news.size > 0 && news.size < streaming.size) {
+      const refused = news;
+      refusedAt = position;
+      streaming = without(streaming, refused);
       news = new Set();
-      leave(refused, error);
-      return;
+      return leave(refused, error);
     }
-    if (!OF_A_CHANNEL.includes(error.code) || first === undefined || link.position !== null) {
-      refusedAt = link.position;
+    if (position !== null || streaming.size === 0 || !OF_A_CHANNEL.includes(error.code)) {
+      refusedAt = position;
       return sink.refused(null, error);
     }
     // One channel that is refused may not take the others with it.
-    if (others.length > 0) return open([first]);
+    const [first] = streaming;
+    if (streaming.size > 1) return open([first!]);
     streaming = new Set();
-    leave([first], error);
+    leave([first!], error);
   }
 
   return {
@@ -212,7 +202,7 @@ export function createLane(context: Context, sink: SourceSink, { start, own }: L
     },
     adopt(connection, channels) {
       if (link.connection !== connection) return false;
-      for (const channel of channels) streaming.add(channel);
+      streaming = new Set([...streaming, ...channels]);
       return true;
     },
     has: (channel) => running && streaming.has(channel) && !news.has(channel),
@@ -226,7 +216,7 @@ export function createLane(context: Context, sink: SourceSink, { start, own }: L
     },
     close() {
       wanted = new Set();
-      env.clearTimeout(linger);
+      linger();
       stop();
     },
   };

@@ -8,28 +8,25 @@ import type { Source, SourceSink } from './source.js';
 
 /** Tabs share a stream; where that code cannot be had, this one has a stream of its own. */
 export function createSharedLater(context: Context, sink: SourceSink): Source {
-  let source: Source | null = null;
-  let wanted: ReadonlySet<string> = new Set();
-  let closed = false;
+  let source: Source | undefined;
+  let wanted: ReadonlySet<string> | undefined = new Set();
   void import('./share.js')
     .then(({ createShared }) => createShared(context, sink), () => createLane(context, sink))
     .then((made) => {
-      if (closed) return;
-      source = made;
-      source.want(wanted);
+      if (wanted) (source = made).want(wanted);
     });
   return {
     get position() {
-      return source === null ? null : source.position;
+      return source?.position ?? null;
     },
-    has: (channel) => source !== null && source.has(channel),
+    has: (channel) => source?.has(channel) ?? false,
     want(channels) {
       wanted = channels;
       source?.want(channels);
     },
     reconnect: () => source?.reconnect(),
     close() {
-      closed = true;
+      wanted = undefined;
       source?.close();
     },
   };

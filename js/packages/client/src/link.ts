@@ -6,14 +6,15 @@
 
 import type { Api } from './api.js';
 import type { Auth } from './auth.js';
-import { createBackoff } from './backoff.js';
+import { backoffMs, retryMs } from './backoff.js';
 import { TidingsError } from './error.js';
 import type { Env } from './env.js';
 import { incoming, type Incoming } from './incoming.js';
-import { EVENT_CHARS_MAX, FIRST_BYTES_MS, KEEPALIVE_DEFAULT_MS, TIMER_MAX_MS, WAKE_SPREAD_MS } from './limits.js';
+import { EVENT_CHARS_MAX, FIRST_BYTES_MS, KEEPALIVE_DEFAULT_MS, RETRY_MAX_MS, WAKE_SPREAD_MS } from './limits.js';
 import type { ClientOptions } from './options.js';
 import type { Block } from './parse.js';
 import type { CloseReason, Status } from './status.js';
+import { createTimer } from './timer.js';
 import { fetchTransport, type Outcome, type Transport } from './transport.js';
 
 /** What all parts of a client have in common. */
@@ -30,8 +31,6 @@ export interface LinkSink {
   hello(position: string | null): void;
   /** A promise holds the stream back. */
   event(event: Incoming): void | Promise<void>;
-  /** The position has moved. */
-  moved(position: string): void;
   reset(reset: LinkReset): void;
   /** All channels are finished. */
   done(): void;
@@ -42,363 +41,270 @@ export interface LinkSink {
 
 export interface LinkReset {
   reason: string;
-  /** Those that are meant; `null` for all. */
-  channels: string[] | null;
-  first: string | null;
+  /** Those that are meant; all, if none is named. */
+  channels?: readonly string[] | undefined;
+  first?: string | null | undefined;
 }
 
 export interface Link {
   readonly position: string | null;
   /** The server's name of the open stream. */
   readonly connection: string | null;
-  readonly status: Status;
   /** Opens the stream at a position, or as the URL says. */
   start(position: string | null): void;
   /** Drops the connection and resumes at once. */
   reconnect(): void;
-  stop(reason?: CloseReason): void;
+  stop(): void;
 }
 
 /** `own` is the channel of a stream whose URL names none. */
-export function createLink({ env, options, api, auth, report }: Context, url: () => URL, sink: LinkSink, own?: string): Link {
-  const { now, random } = env;
-  const native = options.transport === 'eventsource' || (options.transport !== 'fetch' && !streamsBodies());
-  const Native = native ? env.EventSource : undefined;
-  const transport = Native === undefined ? fetchTransport(options.fetch ?? env.fetch, now) : nativeTransport(Native);
-  const via = Native === undefined ? 'fetch' : 'eventsource';
-  const backoff = createBackoff(options.retry, random);
-  const pauseAfter = typeof options.hidden === 'object' ? options.hidden.pauseAfter : options.hidden === 'keep' ? null : 300_000;
+export function createLink(context: Context, url: () => URL, sink: LinkSink, own?: string): Link {
+  const { env, options, api, auth, report } = context;
+  const { now, random, page } = env;
+  const { retry = {}, stallTimeout, hidden } = options;
+  const Native = options.transport === 'eventsource' || (options.transport !== 'fetch' && !streamsBodies()) ? env.EventSource : undefined;
+  const transport = Native ? nativeTransport(Native, api) : fetchTransport(api, now);
 
   let status: Status = { state: 'idle' };
   let position: string | null = null;
   let connection: string | null = null;
   let current: AbortController | null = null;
-  let unlisten: (() => void) | null = null;
+  let unlisten: (() => void) | undefined;
   let openedAt: number | null = null;
   let drainMs: number | null = null;
   let keepaliveMs = KEEPALIVE_DEFAULT_MS;
   let aliveAt = 0;
   let held = false;
+  /** Tries that have failed in a row. */
+  let attempt = 0;
+  let floorMs: number | undefined;
   /** The server asked for this much, however the page wakes. */
   let notBefore = 0;
   /** The token was already asked for again; one that is refused twice is no good. */
   let rejectedOnce = false;
   /** `navigator.onLine` said no while bytes came. */
   let offlineLies = false;
-  let retryTimer: unknown;
-  let watchdog: unknown;
-  let hiddenTimer: unknown;
-  let renewTimer: unknown;
-  let firstTimer: unknown;
   let heldBack = false;
+  const again = createTimer(env);
+  const watchdog = createTimer(env);
+  const hiding = createTimer(env);
+  const renewing = createTimer(env);
+  const firstBytes = createTimer(env);
 
   const set = (next: Status): void => sink.status((status = next));
 
   function connect(): void {
-    env.clearTimeout(retryTimer);
-    const attempt = (current = new AbortController());
-    set({ state: 'connecting', attempt: backoff.attempt });
+    again();
+    const own = (current = new AbortController());
+    set({ state: 'connecting', attempt });
     aliveAt = now();
     watch();
-    void run(attempt).then((outcome) => {
-      if (current === attempt) settle(outcome);
+    void run(own.signal).then((outcome) => {
+      if (current === own) settle(outcome);
     });
   }
 
-  async function run({ signal }: AbortController): Promise<Outcome> {
+  async function run(signal: AbortSignal): Promise<Outcome> {
     const target = url();
-    let token: string | null;
-    try {
-      token = await auth.token();
-      if (token !== null && (via === 'eventsource' || auth.query)) {
-        const answer = (await api.call('POST', 'tickets', { body: {}, signal })) as { ticket: string };
-        target.searchParams.set('ticket', answer.ticket);
-        token = null;
+    const ticket = !auth.cookie && (Native !== undefined || auth.query);
+    if (ticket) {
+      try {
+        target.searchParams.set('ticket', ((await api.call('POST', 'tickets', { body: {}, signal })) as { ticket: string }).ticket);
+      } catch (cause) {
+        const error = cause as TidingsError;
+        const refused = error.status === 401;
+        return { reason: { code: refused ? 'unauthorized' : 'network', message: error.message }, final: refused ? 'unauthorized' : undefined, error };
       }
-    } catch (cause) {
-      if (signal.aborted) return { kind: 'aborted' };
-      const error = cause as TidingsError;
-      report(error);
-      const reason = { code: error.status === 401 ? 'unauthorized' : 'network', message: error.message } as const;
-      return error.status === 401 ? { kind: 'rejected', reason } : { kind: 'failed', reason };
     }
-    if (signal.aborted) return { kind: 'aborted' };
     // A header of ours would cost a preflight elsewhere.
-    const header = via === 'fetch' && api.ownOrigin(target);
+    const header = !Native && api.ownOrigin(target);
     if (position !== null && !header) target.searchParams.set('last_event_id', position);
-    const lastEventId = header ? position : null;
-    const mine = (): boolean => !signal.aborted;
-    const outcome = await transport(
-      { url: target, lastEventId, token, credentials: api.credentials(target), signal },
-      {
-        open: () => mine() && open(),
-        alive() {
-          aliveAt = now();
-          env.clearTimeout(firstTimer);
-          if (env.page.offline()) offlineLies = true;
-        },
-        retry: (ms) => backoff.floor(ms),
-        block: (block) => (mine() ? take(block, target) : undefined),
+    return transport({ url: target, lastEventId: header ? position : null, ticket, signal }, {
+      open() {
+        if (!signal.aborted) open();
       },
-    );
-    if (outcome.kind === 'rejected' && token !== null) return renewed(token, outcome);
-    return outcome;
-  }
-
-  /** A refused token is asked for again, once. */
-  async function renewed(token: string, refused: Outcome): Promise<Outcome> {
-    if (rejectedOnce) return refused;
-    rejectedOnce = true;
-    try {
-      if (!(await auth.rejected(token))) return refused;
-    } catch (cause) {
-      report(cause as TidingsError);
-      rejectedOnce = false;
-      return { kind: 'failed', reason: { code: 'network', message: (cause as Error).message } };
-    }
-    return { kind: 'over', clean: true, reason: { code: 'unauthorized', message: 'the token was refused; there is a new one' } };
+      alive() {
+        aliveAt = now();
+        firstBytes();
+        offlineLies ||= page.offline();
+      },
+      retry: (ms) => void (floorMs = retryMs(ms)),
+      block: (block) => (signal.aborted ? undefined : take(block, target)),
+    });
   }
 
   function open(): void {
     openedAt = aliveAt = now();
-    firstTimer = env.setTimeout(() => {
-      if (!heldBack) report(new TidingsError('stalled', 'a stream has begun, but nothing of it came: does a proxy buffer it, or compress it?'));
+    firstBytes(() => {
+      if (!heldBack) report(new TidingsError('stalled', 'nothing comes of a stream that has begun: does a proxy buffer or compress it?'));
       heldBack = true;
     }, FIRST_BYTES_MS);
-    set({ state: 'open', since: openedAt, via });
+    set({ state: 'open', since: openedAt, via: Native ? 'eventsource' : 'fetch' });
   }
 
-  function settle(outcome: Outcome): void {
-    const openFor = openedAt === null ? 0 : now() - openedAt;
-    if (openedAt !== null) {
-      if (backoff.opened(openFor)) rejectedOnce = false;
+  /** An attempt is over; without an outcome, because this side has ended it. */
+  function settle(outcome?: Outcome): void {
+    if (openedAt !== null && now() - openedAt >= (retry.resetAfter ?? 10_000)) {
+      attempt = 0;
+      rejectedOnce = false;
     }
-    const spread = drainMs;
-    clear();
-    switch (outcome.kind) {
-      case 'aborted':
-        return;
-      case 'done':
-        close({ code: 'done', message: 'the channels are finished' });
-        return sink.done();
-      case 'final':
-        close(outcome.reason);
-        return sink.refused(new TidingsError(outcome.code, outcome.reason.message, { status: outcome.reason.status }));
-      case 'rejected':
-        close(outcome.reason);
-        return sink.refused(new TidingsError('unauthorized', outcome.reason.message, { status: outcome.reason.status }));
-      case 'over':
-        if (outcome.reason.code === 'unauthorized') return connect();
-        if (spread !== null) return wait(backoff.spread(spread), { ...outcome.reason, code: 'server_drain' });
-        return wait(backoff.next(), outcome.reason);
-      case 'failed': {
-        const { reason, report: worthTelling } = outcome;
-        if (worthTelling === true) report(new TidingsError('http', reason.message, { status: reason.status }));
-        const ms = backoff.next(outcome.retryAfterMs);
-        if (outcome.retryAfterMs !== undefined) notBefore = now() + outcome.retryAfterMs;
-        return wait(ms, reason);
-      }
-    }
+    const spreadMs = drainMs;
+    for (const stop of [again, watchdog, renewing, firstBytes]) stop();
+    current = connection = openedAt = drainMs = null;
+    held = false;
+    if (!outcome) return;
+    const { reason, final, retryAfterMs, error } = outcome;
+    if (error) report(error);
+    if (final) return close(reason, final);
+    if (outcome.now) return connect();
+    if (reason.code === 'content_type') report(new TidingsError('http', reason.message, reason));
+    if (retryAfterMs) notBefore = now() + retryAfterMs;
+    const ms = spreadMs === null ? backoffMs(random, retry, { attempt, floorMs, retryAfterMs }) : random() * Math.min(spreadMs, RETRY_MAX_MS);
+    attempt += 1;
+    if (attempt >= (retry.limit ?? Infinity)) return close(reason, 'network');
+    if (!page.offline() || offlineLies) return wait(ms, spreadMs === null ? reason : { ...reason, code: 'server_drain' });
+    // What the browser says of the network is not always true, so it is tried now and then all the same.
+    set({ state: 'paused', reason: 'offline' });
+    again(connect, Math.max(ms, 30_000));
   }
 
   function wait(ms: number, reason: CloseReason): void {
-    if (backoff.exhausted) {
-      close(reason);
-      return sink.refused(new TidingsError('network', reason.message, { status: reason.status }));
-    }
-    if (env.page.offline() && !offlineLies) {
-      // What the browser says of the network is not always true, so it is tried now and then all the same.
-      set({ state: 'paused', reason: 'offline' });
-      retryTimer = env.setTimeout(connect, Math.max(ms, 30_000));
-      return;
-    }
-    set({ state: 'waiting', attempt: backoff.attempt, retryAt: now() + ms, reason });
-    retryTimer = env.setTimeout(connect, ms);
+    set({ state: 'waiting', attempt, retryAt: now() + ms, reason });
+    again(connect, ms);
   }
 
   /** Ends an attempt from outside. */
-  function drop(outcome: Outcome): void {
-    const attempt = current;
-    current = null;
-    attempt?.abort();
+  function drop(outcome?: Outcome): void {
+    current?.abort();
     settle(outcome);
   }
 
-  function clear(): void {
-    for (const timer of [retryTimer, watchdog, renewTimer, firstTimer]) env.clearTimeout(timer);
-    current = null;
-    connection = null;
-    openedAt = null;
-    drainMs = null;
-    held = false;
+  function leavePage(): void {
+    hiding();
+    unlisten?.();
+    unlisten = undefined;
   }
 
-  function close(reason: CloseReason): void {
-    clear();
-    env.clearTimeout(hiddenTimer);
-    unlisten?.();
-    unlisten = null;
+  function close(reason: CloseReason, code: string): void {
+    leavePage();
     set({ state: 'closed', reason });
+    if (code === 'done') sink.done();
+    else sink.refused(new TidingsError(code, reason.message, reason));
   }
 
   // Silence.
 
-  function stallMs(): number {
-    const { stallTimeout } = options;
-    return typeof stallTimeout === 'number' ? stallTimeout : 2.5 * keepaliveMs;
-  }
-
   function watch(): void {
-    env.clearTimeout(watchdog);
     // An EventSource cannot see comments, so its silence says nothing.
-    if (via === 'eventsource' && openedAt !== null) return;
-    const left = aliveAt + stallMs() - now();
-    watchdog = env.setTimeout(() => {
+    if (Native && openedAt !== null) return watchdog();
+    const stallMs = typeof stallTimeout === 'number' ? stallTimeout : 2.5 * keepaliveMs;
+    watchdog(() => {
       if (held) aliveAt = now();
-      if (now() - aliveAt < stallMs()) return watch();
-      drop({ kind: 'over', clean: false, reason: { code: 'stalled', message: `no byte for ${stallMs()} ms` } });
-    }, Math.max(left, 0));
+      if (now() - aliveAt < stallMs) watch();
+      else drop({ reason: { code: 'stalled', message: `no byte for ${stallMs} ms` } });
+    }, aliveAt + stallMs - now());
   }
 
   // What arrives.
 
   function take(block: Block, target: URL): void | Promise<void> {
-    const commit = (): void => {
-      if (block.id === undefined || block.id === '') return;
-      position = block.id;
-      sink.moved(position);
-    };
-    if (block.tooLarge) {
-      report(new TidingsError('event_too_large', `an event of more than ${EVENT_CHARS_MAX} characters was left out`));
-      return commit();
-    }
-    if (block.event.startsWith('tidings.')) {
-      if (control(block) === 'taken') commit();
-      return;
-    }
-    const channel = own ?? target.searchParams.get('channel') ?? '';
-    const waiting = sink.event(incoming(block, { channel, time: now() }));
+    if (block.event?.startsWith('tidings.')) return control(block);
+    let waiting: void | Promise<void> = undefined;
+    if (block.tooLarge) report(new TidingsError('event_too_large', `an event of more than ${EVENT_CHARS_MAX} characters was left out`));
+    else waiting = sink.event(incoming(block, { channel: own ?? target.searchParams.get('channel') ?? '', time: now() }));
     // It was delivered, or stands in a queue of this page; the promise only says when there is room for more.
-    commit();
-    if (waiting === undefined) return;
-    const attempt = current;
+    position = block.id || position;
+    if (!waiting) return;
+    const during = current;
     held = true;
     return waiting.then(() => {
-      if (current !== attempt) return;
+      if (current !== during) return;
       held = false;
       aliveAt = now();
     });
   }
 
-  /** Whether the block's id counts. */
-  function control({ event, data, id }: Block): 'taken' | 'left' {
+  function control({ event, data, id }: Block): void {
     const said = object(data);
-    switch (event) {
-      case 'tidings.hello':
-        connection = typeof said['connection'] === 'string' ? said['connection'] : null;
-        if (typeof said['keepalive_ms'] === 'number') keepaliveMs = Math.max(said['keepalive_ms'], 100);
-        watch();
-        if (!auth.cookie) renewBefore(said['expires_at']);
-        if (id !== undefined && id !== '') position = id;
-        sink.hello(position);
-        break;
-      case 'tidings.reset': {
-        const channels = Array.isArray(said['channels']) ? said['channels'].map(String) : null;
-        const first = typeof said['first'] === 'string' ? said['first'] : null;
-        sink.reset({ reason: String(said['reason']), channels, first });
-        break;
-      }
-      case 'tidings.drain':
-        drainMs = Number(said['spread_ms']) || 0;
-        break;
-      case 'tidings.auth_expiring':
-        void renew(said['expires_at']);
-        break;
-      case 'tidings.unauthorized': {
-        const code = String(said['code'] ?? 'unauthorized');
-        const reason: CloseReason = { code: code === 'forbidden' ? 'forbidden' : 'unauthorized', message: `the stream was refused: ${code}` };
-        void unauthorized(reason);
-        return 'left';
-      }
+    const word = event!.slice('tidings.'.length);
+    if (word === 'unauthorized') {
+      // Its id says that this position was refused; what came before it counts.
+      const code = said.code ?? word;
+      return void unauthorized({ code: code === 'forbidden' ? code : word, message: `the stream was refused: ${code}` });
     }
-    return 'taken';
+    position = id || position;
+    if (word === 'hello') {
+      connection = said.connection ?? null;
+      keepaliveMs = Math.max(Number(said.keepalive_ms) || keepaliveMs, 100);
+      watch();
+      renewBefore(said.expires_at);
+      sink.hello(position);
+    } else if (word === 'reset') sink.reset({ reason: String(said.reason), channels: said.channels, first: said.first });
+    else if (word === 'drain') drainMs = Number(said.spread_ms) || 0;
+    else if (word === 'auth_expiring') void renew(said.expires_at);
   }
 
+  /** The grant ended in mid-stream: perhaps there is another token. */
   async function unauthorized(reason: CloseReason): Promise<void> {
-    const attempt = current;
-    let outcome: Outcome = { kind: 'rejected', reason };
+    const during = current;
+    const outcome: Outcome = { reason };
     try {
-      const token = await auth.token();
-      if (token !== null) outcome = await renewed(token, outcome);
+      if (!rejectedOnce && (rejectedOnce = await auth.rejected(await auth.token()))) outcome.now = true;
+      else outcome.final = 'unauthorized';
     } catch (cause) {
       // That there is no token just now says nothing about the next one.
-      report(cause as TidingsError);
-      outcome = { kind: 'failed', reason: { code: 'network', message: (cause as Error).message } };
+      outcome.error = cause as TidingsError;
     }
-    if (current === attempt && attempt !== null) drop(outcome);
+    if (during !== null && during === current) drop(outcome);
   }
 
   // The life of the grant.
 
   function renewBefore(expiresAt: unknown): void {
-    env.clearTimeout(renewTimer);
-    if (typeof expiresAt !== 'number') return;
-    const ms = Math.min(Math.max(0.8 * (expiresAt - now()), 0), TIMER_MAX_MS);
-    renewTimer = env.setTimeout(() => void renew(expiresAt), ms);
+    renewing();
+    if (!auth.cookie && typeof expiresAt === 'number') renewing(() => void renew(expiresAt), 0.8 * (expiresAt - now()));
   }
 
   async function renew(expiresAt: unknown): Promise<void> {
-    env.clearTimeout(renewTimer);
+    renewing();
     const name = connection;
-    let token: string | null;
+    const changed = (): boolean => name === null || name !== connection;
     try {
-      token = await auth.renew();
+      const token = await auth.renew();
+      if (changed()) return;
+      try {
+        const answer = (await api.call('POST', `connections/${name}/auth`, { body: {}, token })) as { expires_at?: unknown } | null;
+        if (!changed()) renewBefore(answer?.expires_at);
+      } catch {
+        // Not on the open stream, so on the next one, with the new token.
+        if (!changed() && !auth.cookie) link.reconnect();
+      }
     } catch (cause) {
       report(cause as TidingsError);
       // Again when half of what is left has passed; the server's own word is `tidings.unauthorized`.
       const left = Number(expiresAt) - now();
-      if (name === connection && left > 2_000) renewTimer = env.setTimeout(() => void renew(expiresAt), left / 2);
-      return;
-    }
-    if (name === null || name !== connection) return;
-    try {
-      const answer = (await api.call('POST', `connections/${name}/auth`, { body: {}, token })) as { expires_at?: unknown };
-      if (name === connection && !auth.cookie) renewBefore(answer?.expires_at);
-    } catch {
-      if (name === connection && !auth.cookie) link.reconnect();
+      if (!changed() && left > 2_000) renewing(() => void renew(expiresAt), left / 2);
     }
   }
 
   // The page.
 
-  function listen(): void {
-    unlisten ??= env.page.listen((signal) => {
-      if (signal === 'hidden') hide();
-      else if (signal !== 'offline') wake(signal);
-    });
-    if (env.page.hidden()) hide();
-  }
-
   function hide(): void {
-    env.clearTimeout(hiddenTimer);
-    if (pauseAfter === null) return;
-    hiddenTimer = env.setTimeout(() => {
-      if (status.state === 'closed' || status.state === 'idle') return;
-      drop({ kind: 'aborted' });
+    if (hidden === 'keep') return;
+    hiding(() => {
+      drop();
       set({ state: 'paused', reason: 'hidden' });
-    }, pauseAfter);
+    }, hidden?.pauseAfter ?? 300_000);
   }
 
   function wake(signal: 'visible' | 'online'): void {
-    if (signal === 'visible') env.clearTimeout(hiddenTimer);
-    if (status.state === 'paused' && status.reason === 'hidden' && signal !== 'visible') return;
-    const silent = status.state === 'open' && now() - aliveAt > keepaliveMs;
-    if (status.state !== 'waiting' && status.state !== 'paused' && !silent) return;
-    if (silent) drop({ kind: 'aborted' });
-    env.clearTimeout(retryTimer);
-    const ms = Math.max(random() * WAKE_SPREAD_MS, notBefore - now());
-    set({ state: 'waiting', attempt: backoff.attempt, retryAt: now() + ms, reason: { code: 'network', message: `the page is ${signal} again` } });
-    retryTimer = env.setTimeout(connect, ms);
+    const { state } = status;
+    if (signal === 'visible') hiding();
+    else if (state === 'paused' && status.reason === 'hidden') return;
+    const silent = state === 'open' && now() - aliveAt > keepaliveMs;
+    if (!silent && state !== 'waiting' && state !== 'paused') return;
+    drop();
+    wait(Math.max(random() * WAKE_SPREAD_MS, notBefore - now()), { code: 'network', message: `the page is ${signal} again` });
   }
 
   const link: Link = {
@@ -408,44 +314,35 @@ export function createLink({ env, options, api, auth, report }: Context, url: ()
     get connection() {
       return connection;
     },
-    get status() {
-      return status;
-    },
     start(at) {
       position = at;
-      backoff.reset();
-      rejectedOnce = false;
-      listen();
-      connect();
+      link.reconnect();
     },
     reconnect() {
-      if (status.state === 'idle') return;
-      drop({ kind: 'aborted' });
-      backoff.reset();
+      drop();
+      attempt = 0;
       rejectedOnce = false;
-      listen();
+      unlisten ??= page.listen((signal) => (signal === 'hidden' ? hide() : wake(signal)));
+      if (page.hidden()) hide();
       connect();
     },
-    stop(reason) {
-      drop({ kind: 'aborted' });
-      env.clearTimeout(hiddenTimer);
-      unlisten?.();
-      unlisten = null;
+    stop() {
+      drop();
+      leavePage();
       position = null;
-      set(reason === undefined ? { state: 'idle' } : { state: 'closed', reason });
+      set({ state: 'idle' });
     },
   };
   return link;
 }
 
 /** Hardly any browser needs it, so its code is fetched by those that do. */
-function nativeTransport(Native: typeof EventSource): Transport {
+function nativeTransport(Native: typeof EventSource, api: Api): Transport {
   return async (attempt, sink) => {
     try {
-      const { eventSourceTransport } = await import('./eventsource.js');
-      return await eventSourceTransport(Native)(attempt, sink);
+      return await (await import('./eventsource.js')).eventSourceTransport(Native, api)(attempt, sink);
     } catch (cause) {
-      return { kind: 'failed', reason: { code: 'network', message: String(cause) } };
+      return { reason: { code: 'network', message: String(cause) } };
     }
   };
 }
@@ -455,12 +352,23 @@ function streamsBodies(): boolean {
   return typeof Response === 'function' && 'body' in Response.prototype && typeof ReadableStream === 'function';
 }
 
-function object(text: string): Record<string, unknown> {
+/** What the server says in its own events. */
+interface Said {
+  connection?: string;
+  keepalive_ms?: unknown;
+  expires_at?: unknown;
+  spread_ms?: unknown;
+  reason?: unknown;
+  channels?: readonly string[];
+  first?: string | null;
+  code?: string;
+}
+
+function object(text: string): Said {
   try {
-    const value: unknown = JSON.parse(text);
-    if (typeof value === 'object' && value !== null) return value as Record<string, unknown>;
+    return Object(JSON.parse(text)) as Said;
   } catch {
     // An event of the server that cannot be read says nothing.
+    return {};
   }
-  return {};
 }

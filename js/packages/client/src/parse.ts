@@ -7,17 +7,15 @@ import { EVENT_CHARS_MAX } from './limits.js';
 
 /** One event as it stands on the wire. */
 export interface Block {
-  event: string;
+  event?: string;
   data: string;
-  /** The id in this block; `undefined` if it has none. */
-  id: string | undefined;
-  /** The last id of the stream, which stays until another one comes. */
-  lastEventId: string;
-  channel: string | undefined;
-  from: string | undefined;
-  time: number | undefined;
+  /** The id that has come since the event before; `undefined` if that one's still counts. */
+  id?: string | undefined;
+  channel?: string;
+  from?: string | undefined;
+  time?: number;
   /** The data was larger than `EVENT_CHARS_MAX` and was dropped. */
-  tooLarge: boolean;
+  tooLarge?: boolean;
 }
 
 export interface Parser {
@@ -29,89 +27,49 @@ export function createParser(onRetry: (ms: number) => void): Parser {
   let rest = '';
   let afterCr = false;
   let id: string | undefined;
-  let lastEventId = '';
-  let block = emptyBlock();
-  let hasData = false;
+  let block: Partial<Block> = {};
 
-  const field = (name: string, value: string): void => {
-    switch (name) {
-      case 'data':
-        if (block.data.length + value.length > EVENT_CHARS_MAX) block.tooLarge = true;
-        else block.data += hasData ? `\n${value}` : value;
-        hasData = true;
-        break;
-      case 'event':
-        block.event = value;
-        break;
-      case 'id':
-        if (!value.includes('\0')) id = value;
-        break;
-      case 'retry':
-        if (/^[0-9]+$/.test(value)) onRetry(Number(value));
-        break;
-      case 'channel':
-        block.channel = value;
-        break;
-      case 'from':
-        block.from = value;
-        break;
-      case 'time':
-        block.time = /^[0-9]{1,15}$/.test(value) ? Number(value) : undefined;
+  function field(name: string, value: string): void {
+    if (name === 'data') {
+      const data = block.data === undefined ? value : `${block.data}\n${value}`;
+      if (block.tooLarge || data.length > EVENT_CHARS_MAX) {
+        block.tooLarge = true;
+        block.data = '';
+      } else block.data = data;
+    } else if (name === 'event' || name === 'channel' || name === 'from') block[name] = value;
+    else if (name === 'id') id = value.includes('\0') ? id : value;
+    else if (/^\d{1,15}$/.test(value)) {
+      if (name === 'retry') onRetry(Number(value));
+      if (name === 'time') block.time = Number(value);
     }
-  };
-
-  const line = (text: string, out: Block[]): void => {
-    if (text === '') {
-      lastEventId = id ?? lastEventId;
-      if (hasData) {
-        if (block.tooLarge) block.data = '';
-        out.push({ ...block, event: block.event || 'message', id, lastEventId });
-      }
-      block = emptyBlock();
-      hasData = false;
-      id = undefined;
-      return;
-    }
-    const colon = text.indexOf(':');
-    if (colon < 0) field(text, '');
-    else if (colon > 0) field(text.slice(0, colon), text.slice(text[colon + 1] === ' ' ? colon + 2 : colon + 1));
-  };
+  }
 
   return {
     push(chunk) {
       const out: Block[] = [];
-      let text = decoder.decode(chunk, { stream: true });
-      if (afterCr && text !== '') {
-        if (text[0] === '\n') text = text.slice(1);
-        afterCr = false;
-      }
-      let start = 0;
-      let lf = text.indexOf('\n');
-      let cr = text.indexOf('\r');
-      while (lf >= 0 || cr >= 0) {
-        const end = cr < 0 || (lf >= 0 && lf < cr) ? lf : cr;
-        line(rest + text.slice(start, end), out);
-        rest = '';
-        start = end + 1;
-        if (end === cr) {
-          if (start === text.length) afterCr = true;
-          else if (text[start] === '\n') start += 1;
-          cr = text.indexOf('\r', start);
+      const decoded = decoder.decode(chunk, { stream: true });
+      // A line feed behind the carriage return of the chunk before.
+      const text = afterCr && decoded[0] === '\n' ? decoded.slice(1) : decoded;
+      if (decoded) afterCr = decoded.endsWith('\r');
+      const [first, ...lines] = text.split(/\r\n?|\n/);
+      lines.unshift(rest + first);
+      rest = lines.pop()!;
+      for (const line of lines) {
+        if (line) {
+          const [, name, value] = /^([^:]*):? ?([^]*)$/.exec(line)!;
+          field(name!, value!);
+        } else {
+          const { data } = block;
+          if (data !== undefined) {
+            out.push({ ...block, data, id });
+            id = undefined;
+          }
+          block = {};
         }
-        if (lf >= 0 && lf < start) lf = text.indexOf('\n', start);
       }
-      rest += text.slice(start);
       // A line that is too long keeps its beginning, which names the field, and is found too large at its end.
-      if (rest.length > 2 * EVENT_CHARS_MAX) {
-        rest = rest.slice(0, EVENT_CHARS_MAX + 64);
-      }
+      if (rest.length > 2 * EVENT_CHARS_MAX) rest = rest.slice(0, EVENT_CHARS_MAX + 64);
       return out;
     },
-  };
-}
-
-function emptyBlock(): Block {
-  return {
-    event: '', data: '', id: undefined, lastEventId: '', channel: undefined, from: undefined, time: undefined, tooLarge: false,
   };
 }

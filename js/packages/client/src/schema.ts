@@ -21,3 +21,15 @@ export type Schemas = StandardSchema | { readonly [event: string]: StandardSchem
 export type SchemaEvents<S extends Schemas> =
   S extends StandardSchema<infer Output> ? { [event: string]: Output }
   : { [K in keyof S]: S[K] extends StandardSchema<infer Output> ? Output : never };
+
+/** The data as the schema for its event has it; throws why it does not fit. */
+export function checked(schemas: Schemas | undefined, event: string, data: unknown): unknown {
+  const schema = schemas && '~standard' in schemas ? (schemas as StandardSchema) : schemas?.[event];
+  if (!schema) return data;
+  const judge = (result: SchemaResult<unknown>): unknown => {
+    if (result.issues) throw result.issues.map(({ message }) => message).join('; ');
+    return result.value;
+  };
+  const result = schema['~standard'].validate(data);
+  return result instanceof Promise ? result.then(judge) : judge(result);
+}

@@ -53,6 +53,8 @@ export function createShared(context: Context, sink: SourceSink): Source {
   const { env, api, options } = context;
   const locks = env.locks!;
   const tab = name(env.random);
+  // A tab whose leader goes away needs it; by then the site may have been deployed anew. Who misses it says so.
+  import('./catchup.js').catch(() => {});
 
   let wanted: ReadonlySet<string> = new Set();
   let role: Role = 'none';

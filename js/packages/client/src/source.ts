@@ -33,3 +33,8 @@ export interface SourceSink {
   refused(channels: readonly string[] | null, error: TidingsError): void;
   status(status: Status): void;
 }
+
+/** Those of `channels` that are not among `others`. */
+export function without(channels: ReadonlySet<string>, others: ReadonlySet<string>): ReadonlySet<string> {
+  return new Set([...channels].filter((channel) => !others.has(channel)));
+}

@@ -217,7 +217,7 @@ describe('the page', () => {
     await settled();
     await world.last().hello('e-1');
     world.answer = () => Promise.reject(new TypeError('down'));
-    world.signal('offline');
+    world.offline = true;
     await world.last().fail();
     expect(world.states.at(-1)).toBe('paused:offline');
     await world.pass(29_000);

@@ -329,6 +329,46 @@ describe('where a subscription begins', () => {
     expect(start).toEqual([1]);
   });
 
+  test('with the newest events, of history or of a stream of its own', async () => {
+    const asked: URLSearchParams[] = [];
+    const listed = (n: number): object => ({ channel: 'a', event: 'message', time: 5, id: `e-${n}`, data: n });
+    world.answer = ({ url }) => {
+      if (url.pathname !== '/v1/history') return undefined;
+      asked.push(url.searchParams);
+      return json(200, asked.length === 1 ? { events: [listed(7)], next: 'e-7', more: true } : { events: [listed(8)], next: 'e-8', more: false });
+    };
+    const got = collect(world.client().subscribe('a', { from: { last: 2 } }));
+    await settled();
+    await world.last().hello('e-8');
+    await settled();
+    await world.last().event('e-9', 'a', 9);
+    expect(asked.map((query) => [query.get('from'), query.get('after'), query.get('until')])).toEqual([['last:2', null, 'e-8'], [null, 'e-7', 'e-8']]);
+    expect(got).toEqual([7, 8, 9]);
+
+    world.answer = ({ url }) => (url.pathname === '/v1/history' ? problem(404, 'not_found') : undefined);
+    collect(world.client().subscribe('a', { from: { last: 2 } }));
+    await settled();
+    await world.last().hello('e-9');
+    await settled();
+    expect(world.last().request.url.searchParams.get('from')).toBe('last:2');
+  });
+
+  test('where the code that reads history cannot be fetched, it gets a stream of its own, which is reported', async () => {
+    vi.doMock('../src/catchup.js', () => {
+      throw new Error('deployed anew');
+    });
+    const got = collect(world.client().subscribe('a', { from: { id: 'e-2' } }));
+    await settled();
+    await world.last().hello('e-9');
+    await settled();
+    vi.doUnmock('../src/catchup.js');
+    expect(world.last().request.headers.get('last-event-id')).toBe('e-2');
+    await world.last().hello('e-2');
+    await world.last().event('e-3', 'a', 3);
+    expect(got).toEqual([3]);
+    expect(world.errors.map(({ code }) => code)).toEqual(['network']);
+  });
+
   test('history that fails is asked for again', async () => {
     const head = { now: 3 };
     server(head);

@@ -109,7 +109,7 @@ export function createWorld(base: string | null = 'https://app.example/page'): W
     },
     signal(signal) {
       if (signal === 'hidden' || signal === 'visible') world.hidden = signal === 'hidden';
-      else world.offline = signal === 'offline';
+      else world.offline = false;
       for (const listener of [...listeners]) listener(signal);
     },
     client(options = {}) {
@@ -128,6 +128,8 @@ export function createWorld(base: string | null = 'https://app.example/page'): W
 
 /** Everything that needs no time has happened. */
 export async function settled(): Promise<void> {
+  // What a client fetches when it needs it is there, too.
+  await vi.dynamicImportSettled();
   for (let n = 0; n < 5; n += 1) await new Promise((resolve) => setImmediate(resolve));
 }
 

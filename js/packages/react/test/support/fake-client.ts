@@ -67,7 +67,7 @@ export function fakeClient(): FakeClient {
     refuseStart: null as TidingsError | null,
     subscribe(channel: string | readonly string[], options: { from?: From; live?: () => void } = {}) {
       const from = options.from ?? 'now';
-      const at = from === 'now' ? log.length : from === 'start' ? 0 : log.findIndex(({ id }) => id === from.id) + 1;
+      const at = from === 'now' ? log.length : from === 'start' ? 0 : 'last' in from ? Math.max(log.length - from.last, 0) : log.findIndex(({ id }) => id === from.id) + 1;
       const anys: ((event: TidingsEvent) => void)[] = [];
       const ons: [string, (data: unknown, event: TidingsEvent) => void][] = [];
       const resets: ((reset: Reset) => void)[] = [];

@@ -1,0 +1,124 @@
+// Reading what lies between where a subscription stands and the stream that it has joined.
+//
+// Owns: the order in which history and what came meanwhile are put together. Does not know: who subscribes, the stream.
+// Flow: pages of history → the queue of a feed, until nothing is missing in front of what the stream sends.
+// It is fetched when it is needed; where that fails, a feed has a stream of its own instead, as where there is no history.
+
+import { pause } from './backoff.js';
+import { TidingsError } from './error.js';
+import { HISTORY_PAGE_EVENTS, QUEUE_EVENTS_MAX } from './limits.js';
+import type { Incoming } from './incoming.js';
+import type { Context, LinkReset } from './link.js';
+
+/** What came on the stream while its feed was behind. */
+export interface Backlog {
+  /** Kept, in order. */
+  later: Incoming[];
+  /** Events up to this one did not fit into `later`. */
+  dropped: string | null;
+  /** What was read from history and may still come on the stream, which is a request behind. */
+  early: Set<string | null>;
+}
+
+/** The feed that is behind. */
+export interface Behind {
+  readonly channels: readonly string[];
+  readonly backlog: Backlog;
+  /** Takes an event. */
+  event(event: Incoming): void;
+  reset(reset: LinkReset): void;
+  /** Everything up to here is in its queue. */
+  reached(position: string): void;
+  /** There is room for more. */
+  room(): Promise<void> | void;
+}
+
+export interface Stretch {
+  /** Behind which event it begins; `undefined` for the oldest that is retained. */
+  after: string | undefined;
+  /** Or with so many of the newest events. */
+  last?: number | undefined;
+  /** Where the stream stands here. */
+  here: string | null;
+  /** Where it was joined. Events up to there come on the stream of those channels only that it had before. */
+  joinedAt: string | null;
+}
+
+/** An event as history lists it: text is a JSON string there. */
+interface Listed {
+  event: string;
+  channel: string;
+  from?: string;
+  time: number;
+  id: string;
+  data: unknown;
+}
+
+interface Page {
+  events: Listed[];
+  next: string;
+  more?: boolean;
+  reset?: LinkReset;
+}
+
+/** The answers to those who ask where there is no history. */
+const NO_HISTORY = [400, 404, 405, 501];
+/** The position is one that the log does not know: what comes on the stream is all that follows. */
+const UNKNOWN = ['epoch', 'ahead', 'malformed'];
+
+/** Whether it was read; there may be no history. */
+export async function catchUp(context: Context, feed: Behind, { after, last, here, joinedAt }: Stretch, signal: AbortSignal): Promise<boolean> {
+  const { backlog, channels } = feed;
+  // Where the stream was joined may lie ahead of what has come of it. Up to here, it has; what is read between the two
+  // comes again on the stream, of those channels that it had before.
+  let until = here ?? joinedAt;
+  for (;;) {
+    await feed.room();
+    if (signal.aborted) return true;
+    const page = await readPage(context, channels, { after, from: last && `last:${last}`, until }, signal);
+    if (page === null) return false;
+    if (signal.aborted) return true;
+    last = undefined;
+    if (page.reset) feed.reset(page.reset);
+    const unknown = page.reset !== undefined && UNKNOWN.includes(page.reset.reason);
+    for (const event of unknown ? [] : page.events.map(listed)) {
+      const { later, early } = backlog;
+      const at = later.findIndex(({ id }) => id === event.id);
+      if (at >= 0) later.splice(0, at + 1);
+      else if (until === joinedAt && joinedAt !== here && early.size < QUEUE_EVENTS_MAX) early.add(event.id);
+      feed.event(event);
+    }
+    // Not `until`, which may lie before where this began.
+    feed.reached((after = page.next));
+    if (page.more && !unknown) continue;
+    if (until === here && joinedAt !== null && joinedAt !== here && !unknown) until = joinedAt;
+    else if (backlog.dropped === null) return true;
+    else [until, backlog.dropped] = [backlog.dropped, null];
+  }
+}
+
+/** One page; waits and tries again while the network or the server is down. `null` where there is no history. */
+async function readPage(
+  { api, env }: Context, channels: readonly string[], { until, ...begin }: { after?: string | undefined; from?: string | 0 | undefined; until: string | null },
+  signal: AbortSignal,
+): Promise<Page | null> {
+  const query = new URLSearchParams(channels.map((channel) => ['channel', channel]));
+  query.set('limit', String(HISTORY_PAGE_EVENTS));
+  for (const [name, value] of Object.entries({ ...begin, until })) if (value) query.set(name, value);
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      const page = (await api.call('GET', `history?${query}`, { signal })) as Page | '';
+      return page && Array.isArray(page.events) && typeof page.next === 'string' ? page : null;
+    } catch (error) {
+      const { code, status = 0 } = error as TidingsError;
+      if (NO_HISTORY.includes(status)) return null;
+      const again = code === 'network' || code === 'token_failed' || status === 429 || status === 408 || status >= 500;
+      if (!again || signal.aborted) throw error;
+    }
+    await pause(env, attempt, signal);
+  }
+}
+
+function listed({ data, from, ...event }: Listed): Incoming {
+  return { ...event, from: from ?? null, text: () => (typeof data === 'string' ? data : JSON.stringify(data)), json: () => data };
+}
