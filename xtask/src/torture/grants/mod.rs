@@ -160,7 +160,8 @@ async fn live(
     office.probe_the_dead().await;
     let log = everything(world).await?;
     drop(server);
-    Ok(judge(world, place, log, &size.planned, &["panicked at", "ERROR"]))
+    let (report, summary) = judge(world, place, log, &size.planned, &["panicked at", "ERROR"]);
+    Ok((report, format!("{summary}\n{}", office.ends().trim_end())))
 }
 
 /// Kills and stops the server, not as often as where that is all there is; it is up again afterwards.

@@ -5,6 +5,7 @@
 //! Flow: in ← who wants a token · out → its number in the trace and its text; revocations → `POST /v1/revocations`.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -82,6 +83,8 @@ pub(super) struct Office {
     badges: RefCell<Vec<Option<usize>>>,
     sessions: Cell<u32>,
     is_closing: Cell<bool>,
+    /// How long behind the answer to a revocation a quick reader's stream ended, in microseconds, by what was revoked.
+    ends: RefCell<BTreeMap<&'static str, Vec<u64>>>,
 }
 
 impl Office {
@@ -95,6 +98,7 @@ impl Office {
             badges: RefCell::new(vec![None; usize::from(subscribers)]),
             sessions: Cell::default(),
             is_closing: Cell::default(),
+            ends: RefCell::default(),
         })
     }
 
@@ -166,6 +170,42 @@ impl Office {
 
     pub(super) fn token(&self, token: usize) -> Option<Token> {
         self.world.grants.borrow().tokens.get(token).cloned()
+    }
+
+    /// A stream with this token has just ended because it was revoked.
+    pub(super) fn ended(&self, token: usize) {
+        let Some(own) = self.token(token) else { return };
+        let grants = self.world.grants.borrow();
+        let is_meant = |what: Revoked| match what {
+            Revoked::Token(number) => number == token,
+            Revoked::Session(session) => session == own.session,
+            Revoked::Subject(subject) => subject == own.subject,
+        };
+        let Some(last) = grants.revocations.iter().rev().find(|revocation| is_meant(revocation.what)) else {
+            return;
+        };
+        let kind = match last.what {
+            Revoked::Token(_) => "token",
+            Revoked::Session(_) => "log-in",
+            Revoked::Subject(_) => "subject",
+        };
+        // Where the answer is still on its way, the stream was quicker.
+        let late = last.answered.map_or(0, |answered| self.world.tick().saturating_sub(answered));
+        self.ends.borrow_mut().entry(kind).or_default().push(late);
+    }
+
+    /// One line for each kind of revocation: how long behind its answer streams ended.
+    pub(super) fn ends(&self) -> String {
+        let line = |(kind, late): (&&str, &mut Vec<u64>)| {
+            late.sort_unstable();
+            let at = |part: usize| late.get((late.len() * part / 100).min(late.len().saturating_sub(1)));
+            let ms = |part| at(part).map_or(0.0, |&us| Duration::from_micros(us).as_secs_f64() * 1e3);
+            let (count, [half, most, all]) = (late.len(), [50, 99, 100].map(ms));
+            format!(
+                "{kind} revoked and answered → stream ended: {count} times, p50 {half:.1} ms, p99 {most:.1} ms, max {all:.1} ms\n"
+            )
+        };
+        self.ends.borrow_mut().iter_mut().map(line).collect()
     }
 
     /// Nothing new is revoked.

@@ -484,6 +484,11 @@ impl Subscriber {
             return self.world.count("streams refused at once");
         }
         let data: Value = serde_json::from_str(&refusal.data).unwrap_or_default();
+        let is_revoked = data.get("code").and_then(Value::as_str) == Some("token_revoked");
+        // A slow reader reads late what was said at once.
+        if let Some(token) = self.token.filter(|_| is_revoked && self.pace == Pace::Fast) {
+            self.office.ended(token);
+        }
         self.world.count(match data.get("code").and_then(Value::as_str) {
             Some("token_expired") => "streams that ended with their token",
             Some("token_revoked") => "streams that were revoked",
