@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
 use crate::process::{PATIENCE, Process, ask, connect};
 use crate::{folder, refused};
 
@@ -116,4 +118,54 @@ fn with_more_connections_than_descriptors_streams_and_the_log_go_on() {
     let seconds = processor_seconds(process.id()) - used;
     assert!(seconds < 0.8 * begun.elapsed().as_secs_f64() + 0.5, "{seconds} s of processor time");
     assert!(silent.len() > 400);
+}
+
+/// What the process may open from now on, whatever it found when it started.
+fn descriptors(process: &Process, count: u64) {
+    let pid = Pid::from_raw(process.id().try_into().unwrap());
+    let before = prlimit(pid, Resource::Nofile, Rlimit { current: Some(count), maximum: Some(2_000) });
+    before.unwrap();
+}
+
+fn until(is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "it does not come");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn open_descriptors(process: &Process) -> u64 {
+    std::fs::read_dir(format!("/proc/{}/fd", process.id())).unwrap().count() as u64
+}
+
+#[test]
+fn when_accepting_fails_for_want_of_descriptors_streams_go_on_and_others_come_in_later() {
+    let flags = ["--dev", "--listen", "127.0.0.1:0", "--head-s", "60"];
+    let process = Process::serve("ulimit -n 2000", &flags, 1);
+    let address = process.addresses[0];
+    let mut streams: Vec<TcpStream> = (0..5).map(|_| subscribe(&process)).collect();
+    let alone = open_descriptors(&process);
+    let idle: Vec<TcpStream> = (0..4).map(|_| connect(address)).collect();
+    until(|| open_descriptors(&process) == alone + 4);
+    // Nothing that is open is closed by this, and nothing more can be opened: accept(2) fails with EMFILE.
+    descriptors(&process, open_descriptors(&process));
+    let silent: Vec<TcpStream> = (0..10).map(|_| connect(address)).collect();
+    until(|| process.said("Too many open files") > 0);
+    let used = processor_seconds(process.id());
+    let begun = Instant::now();
+    // Those who ask nothing make room for others, one after the other.
+    assert_eq!(ask(address, "POST", "/v1/publish", r#"{"channel":"a","data":"meanwhile"}"#).0, 201);
+    for stream in &mut streams {
+        read_until(stream, "data: \"meanwhile\"");
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let seconds = processor_seconds(process.id()) - used;
+    assert!(seconds < 0.5 * begun.elapsed().as_secs_f64(), "{seconds} s of processor time");
+    descriptors(&process, 2_000);
+    assert_eq!(ask(address, "POST", "/v1/publish", BODY).0, 201, "there is room again");
+    for stream in &mut streams {
+        read_until(stream, "data: 1\n");
+    }
+    assert_eq!(idle.len() + silent.len(), 14);
 }

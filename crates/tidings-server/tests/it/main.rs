@@ -14,6 +14,8 @@ mod process;
 
 mod listeners;
 
+mod rotation;
+
 use std::io::Read;
 use std::net::TcpListener;
 use std::path::Path;

@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -16,6 +17,7 @@ pub struct Process {
     child: Child,
     /// Addresses in the order of the log: the public one first.
     pub addresses: Vec<SocketAddr>,
+    said: Arc<Mutex<Vec<String>>>,
     _folder: TempDir,
 }
 
@@ -41,9 +43,17 @@ impl Process {
                 addresses.push(rest.split(' ').next().unwrap().parse().unwrap());
             }
         }
-        // The rest of the log has to go somewhere.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, addresses, _folder: folder }
+        let said = Arc::<Mutex<Vec<String>>>::default();
+        let says = Arc::clone(&said);
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| says.lock().unwrap().push(line))
+        });
+        Self { child, addresses, said, _folder: folder }
+    }
+
+    /// Lines of the log, since it serves, that have this in them.
+    pub fn said(&self, text: &str) -> usize {
+        self.said.lock().unwrap().iter().filter(|line| line.contains(text)).count()
     }
 
     pub fn id(&self) -> u32 {
@@ -67,9 +77,14 @@ pub fn connect(address: SocketAddr) -> TcpStream {
 
 /// Sends a request and reads to the end: status and body.
 pub fn ask(address: SocketAddr, method: &str, target: &str, body: &str) -> (u16, String) {
+    ask_as(address, "", method, target, body)
+}
+
+/// The same with these lines in its head.
+pub fn ask_as(address: SocketAddr, lines: &str, method: &str, target: &str, body: &str) -> (u16, String) {
     let mut socket = connect(address);
     let text = format!(
-        "{method} {target} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "{method} {target} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n{lines}\r\n{body}",
         body.len()
     );
     socket.write_all(text.as_bytes()).unwrap();
