@@ -31,11 +31,7 @@ for (const name of ENGINE_BROWSERS) {
         await c.publish(3);
         await c.received();
         assert.equal((await c.connections()).length, 1);
-        const status = await Promise.race([
-          c.tabs.at(-1).page.evaluate(() => fetch('/v1/channels?channel=orders').then((answer) => answer.status)),
-          new Promise((resolve) => setTimeout(resolve, UNBLOCKED_MS, 'blocked')),
-        ]);
-        assert.equal(status, 200);
+        assert.equal(await c.ninth(), 200);
       });
 
       await t.test('the tab that has it is closed', async () => {
@@ -73,9 +69,42 @@ for (const name of ENGINE_BROWSERS) {
       await c.check();
     });
 
+    test('leave the one connection to a SharedWorker', async (t) => {
+      const c = await openTabs(t, name, 'sharedworker');
+
+      await t.test('there is one connection, no tab has it, and a ninth request is not blocked', async () => {
+        await c.publish(3);
+        await c.received();
+        assert.equal((await c.connections()).length, 1);
+        const seen = await Promise.all(c.tabs.map((tab) => tab.seen('it')));
+        assert.deepEqual(seen.map(({ status }) => status.via), c.tabs.map(() => 'worker'));
+        assert.equal(await c.ninth(), 200);
+      });
+
+      await t.test('the tab that has started it is closed', async () => {
+        const [first] = c.tabs;
+        c.without(first);
+        await first.page.close();
+        await c.goOn(t, 'closed');
+        assert.equal((await c.connections()).length, 1);
+      });
+
+      // Only Chromium lets a test end a worker.
+      await t.test('it is killed, and a tab has the connection', { skip: name !== 'chromium' }, async () => {
+        const workers = (await browser(name)).targets().filter((target) => target.type() === 'shared_worker');
+        assert.equal(workers.length, 1);
+        await (await workers[0].worker()).close();
+        await c.goOn(t, 'killed');
+        await c.leader();
+        await eventually('one connection', async () => (await c.connections()).length === 1);
+      });
+
+      await c.check();
+    });
+
     // With a key of one's own for each user; and without, where only the server tells two users apart.
-    for (const keys of [{ ann: 'ann', ben: 'ben' }, {}]) {
-      test(`show nothing of the user who has logged out, ${keys.ann ? 'with' : 'without'} a shareKey`, async (t) => {
+    for (const [keys, share] of [[{ ann: 'ann', ben: 'ben' }, 'locks'], [{}, 'locks'], [{ ann: 'ann', ben: 'ben' }, 'sharedworker']]) {
+      test(`show nothing of the user who has logged out, ${keys.ann ? 'with' : 'without'} a shareKey, ${share}`, async (t) => {
         const { server, tokenOf } = await startGuarded(t);
         const proxy = await startFaults(t, server);
         const channels = { ann: ['user:ann', 'orders'], ben: ['user:ben', 'orders'] };
@@ -83,7 +112,7 @@ for (const name of ENGINE_BROWSERS) {
           proxy.answer(`/token/${user}`, async () => [200, await tokenOf(user, { expiresIn: '1h', subscribe })]);
         }
         const logIn = (tab, user) => tab.start(user, {
-          options: { retry: { base: 10, max: 50 }, tokenUrl: `${proxy.url}/token/${user}`, shareKey: keys[user] },
+          options: { share, retry: { base: 10, max: 50 }, tokenUrl: `${proxy.url}/token/${user}`, shareKey: keys[user] },
           channels: channels[user][0],
         });
         const tabs = [await openEngine(t, name, proxy), await openEngine(t, name, proxy)];
@@ -91,7 +120,7 @@ for (const name of ENGINE_BROWSERS) {
           await logIn(tab, 'ann');
           // What both users might ask for, but only one may have.
           await tab.start('orders', {
-            options: { retry: { base: 10, max: 50 }, tokenUrl: `${proxy.url}/token/ann`, shareKey: keys.ann }, channels: 'orders',
+            options: { share, retry: { base: 10, max: 50 }, tokenUrl: `${proxy.url}/token/ann`, shareKey: keys.ann }, channels: 'orders',
           });
         }
         for (const tab of tabs) await tab.until('ann', 'the start', ({ state }) => state === 'open');
@@ -102,7 +131,7 @@ for (const name of ENGINE_BROWSERS) {
         for (const one of ['ann', 'orders']) await tabs[1].close(one);
         await logIn(tabs[1], 'ben');
         await tabs[1].start('refused', {
-          options: { retry: { base: 10, max: 50 }, tokenUrl: `${proxy.url}/token/ben`, shareKey: keys.ben }, channels: 'orders',
+          options: { share, retry: { base: 10, max: 50 }, tokenUrl: `${proxy.url}/token/ben`, shareKey: keys.ben }, channels: 'orders',
         });
         const hers = [first];
         let his = null;
@@ -121,7 +150,7 @@ for (const name of ENGINE_BROWSERS) {
   });
 }
 
-async function openTabs(t, engine) {
+async function openTabs(t, engine, share = 'auto') {
   const server = await startServer(t);
   const proxy = await startFaults(t, server);
   const tabs = [];
@@ -129,7 +158,7 @@ async function openTabs(t, engine) {
   // The last one is visible, as it is in the other browsers without being told.
   for (let n = 0; n < TABS; n += 1) {
     const tab = await openEngine(t, engine, proxy, { kind: n === TABS - 1 ? 'window' : 'tab' });
-    await tab.start('it', { options: { retry: { base: 10, max: 50 } }, channels: 'orders' });
+    await tab.start('it', { options: { share, retry: { base: 10, max: 50 } }, channels: 'orders' });
     tabs.push(tab);
   }
   for (const tab of tabs) await tab.until('it', 'the start', ({ state }) => state === 'open');
@@ -153,6 +182,11 @@ async function openTabs(t, engine) {
       const found = tabs.filter((_, n) => seen[n].status.state === 'open' && seen[n].status.via !== 'peer-tab');
       return found.length === 1 ? found[0] : null;
     }),
+    /** How a request of the last tab is answered. */
+    ninth: () => Promise.race([
+      tabs.at(-1).page.evaluate(() => fetch('/v1/channels?channel=orders').then((answer) => answer.status)),
+      new Promise((resolve) => setTimeout(resolve, UNBLOCKED_MS, 'blocked')),
+    ]),
     without: (tab) => tabs.splice(tabs.indexOf(tab), 1),
     /** What is published right away comes to the tabs that are left, in time. */
     async goOn(t, what, limitMs = TAKEOVER_MS) {

@@ -78,7 +78,9 @@ fn js() -> Result<()> {
     for packages in ["js", "js/runtimes"] {
         program("npm", &["ci", "--prefix", packages, "--no-audit", "--no-fund"], STEP_LIMIT)?;
     }
-    program("node", &["js/scripts/codes.js", "--check"], STEP_LIMIT)?;
+    for generated in ["js/scripts/codes.js", "js/scripts/worker.js"] {
+        program("node", &[generated, "--check"], STEP_LIMIT)?;
+    }
     for script in ["typecheck", "publint", "attw", "knip", "size", "test"] {
         program("npm", &["run", script, "--prefix", "js"], STEP_LIMIT)?;
     }

@@ -30,6 +30,7 @@ mod jobs;
 
 mod reports;
 
+mod worker;
 mod workers;
 
 mod upload;
@@ -150,6 +151,7 @@ fn table() -> Vec<(&'static str, MethodRouter<Hub>)> {
         ("/v1/workers/{id}", only(axum::routing::put(workers::tell))),
         ("/v1/schedules", only(get(schedules::list))),
         ("/v1/schedules/{name}", only(get(schedules::show).put(schedules::put).delete(schedules::delete))),
+        ("/tidings/worker.js", only(get(worker::script))),
         ("/healthz", only(get(health::healthz))),
         ("/readyz", only(get(health::readyz))),
         ("/metrics", only(get(health::metrics))),

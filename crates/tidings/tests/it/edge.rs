@@ -176,6 +176,22 @@ async fn answers_are_never_stored(engine: Engine) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_script_of_the_worker_is_for_everybody_and_asked_for_again_each_time() {
+    let server = Server::start_with(Engine::Memory, |s| s.dev(false)).await;
+    let first = request(server.addr, "GET", "/tidings/worker.js", &[], b"").await;
+    let said = ["content-type", "cache-control", "x-content-type-options"].map(|name| first.header(name));
+    assert_eq!(said, [Some("text/javascript; charset=utf-8"), Some("no-cache"), Some("nosniff")]);
+    assert_eq!(first.status, 200);
+    assert!(first.text().contains("addEventListener(\"connect\""), "{}", first.text());
+    let etag = first.header("etag").unwrap();
+    for (known, status) in [(etag, 304), (&format!("\"x\", W/{etag}"), 304), ("\"x\"", 200)] {
+        let again = request(server.addr, "GET", "/tidings/worker.js", &[("if-none-match", known)], b"").await;
+        assert_eq!((again.status, again.header("etag")), (status, Some(etag)), "{known}");
+        assert_eq!(again.text().is_empty(), status == 304);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_embedded_hub_leaves_hosts_and_origins_to_its_application() {
     let server = Server::start_with(Engine::Memory, |s| s.dev(false)).await;
     let headers = [("host", "app.example"), ("origin", "https://app.example")];

@@ -29,7 +29,7 @@ fn described() -> BTreeMap<&'static str, Vec<&'static str>> {
 async fn every_path_answers_the_methods_that_are_described_and_no_other() {
     let server = Server::start(Engine::Memory).await;
     let paths = described();
-    assert_eq!(paths.len(), 37);
+    assert_eq!(paths.len(), 38);
     for (path, methods) in paths {
         let target = format!("/{}", path.replace("{id}", "7").replace("{name}", "x").replace("{queue}", "q"));
         for method in METHODS {

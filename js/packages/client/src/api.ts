@@ -10,6 +10,8 @@ import type { ClientOptions } from './options.js';
 export interface Api {
   /** The stream's URL, with its own query. */
   readonly stream: URL;
+  /** What `v1/…` is beside. */
+  readonly root: string;
   /** Whether `url` needs no CORS. */
   ownOrigin(url: URL): boolean;
   /** A path on the server's origin, absolute where it begins with `/`. */
@@ -48,6 +50,7 @@ export function createApi(options: ClientOptions, env: Env, auth: Auth): Api {
 
   const api: Api = {
     stream,
+    root,
     ownOrigin: (url) => base === null || new URL(base).origin === url.origin,
     resolve: (path) => new URL(path, stream),
     credentials: (url) => (auth.cookie && url.origin === stream.origin ? 'include' : 'same-origin'),

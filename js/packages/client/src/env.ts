@@ -25,6 +25,7 @@ export interface Env {
   readonly page: Page;
   readonly locks: LockManager | undefined;
   readonly BroadcastChannel: typeof BroadcastChannel | undefined;
+  readonly SharedWorker: typeof SharedWorker | undefined;
 }
 
 interface Globals {
@@ -34,6 +35,7 @@ interface Globals {
   addEventListener?: typeof addEventListener;
   EventSource?: typeof EventSource;
   BroadcastChannel?: typeof BroadcastChannel;
+  SharedWorker?: typeof SharedWorker;
 }
 
 export function globalEnv(): Env {
@@ -67,5 +69,6 @@ export function globalEnv(): Env {
     locks: navigator?.locks,
     // Node has both, but no tabs: a channel there would only keep the process alive.
     BroadcastChannel: document && global.BroadcastChannel,
+    SharedWorker: global.SharedWorker,
   };
 }

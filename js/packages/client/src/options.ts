@@ -36,8 +36,13 @@ export interface ClientOptions {
   auth?: 'cookie' | TokenAuth | undefined;
   /** `auto` (default) is `fetch` where its bodies can be read as they come, else `eventsource`. */
   transport?: 'auto' | 'fetch' | 'eventsource' | undefined;
-  /** One connection for all tabs: `auto` (default) and `locks` elect a tab, `false` gives each its own. */
-  share?: 'auto' | 'locks' | false | undefined;
+  /**
+   * One connection for all tabs: `auto` (default) and `locks` elect a tab, `sharedworker` gives it to a SharedWorker where the
+   * browser has them, `false` gives each tab its own.
+   */
+  share?: 'auto' | 'locks' | 'sharedworker' | false | undefined;
+  /** The script of that worker, on the page's origin; default `tidings/worker.js` beside `v1`, as the server has it. */
+  workerUrl?: string | URL | undefined;
   /** Who may share; default: a hash of `url` and the subject. It must change with the user. */
   shareKey?: string | undefined;
   retry?: RetryOptions | undefined;

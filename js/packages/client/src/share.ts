@@ -2,6 +2,7 @@
 //
 // Owns: which tab has the stream, what the others hear of it, and that each goes on from where it stood when that changes.
 // Does not know: subscriptions, or what events say.
+// In a SharedWorker it is the same, of a party that wants nothing itself and always leads, for tabs that leave it to it.
 // Flow: the tab with the lock leads: its lane's events → BroadcastChannel → the sources of the others. A tab adds its channels
 // to the leader's stream with its own credentials, so that one of another user is refused by the server, not by us.
 
@@ -12,6 +13,7 @@ import { LINGER_MS, QUEUE_EVENTS_MAX, SHARE_ALIVE_MS, SHARE_ANSWER_MS, SHARE_GRO
 import type { Context, LinkReset } from './link.js';
 import type { Source, SourceSink } from './source.js';
 import type { Status } from './status.js';
+import type { Summoned } from './summon.js';
 
 interface EventText {
   event: string;
@@ -36,7 +38,7 @@ type Message =
   | { type: 'stranger'; term: string; tab: string }
   // From the others.
   | { type: 'hi' }
-  | { type: 'want'; tab: string; term: string; channels: readonly string[]; added: Added | 'ask' | null }
+  | { type: 'want'; tab: string; term: string; channels: readonly string[]; added: Added | 'ask' | 'open' | null }
   | { type: 'reconnect' }
   | { type: 'bye'; tab: string };
 
@@ -49,7 +51,8 @@ interface Added {
 
 type Role = 'none' | 'follower' | 'leader' | 'apart' | 'retired';
 
-export function createShared(context: Context, sink: SourceSink): Source {
+/** `worker` says that it is not a tab. */
+export function createShared(context: Context, sink: SourceSink, worker = false): Source {
   const { env, api, options } = context;
   const locks = env.locks!;
   const tab = name(env.random);
@@ -88,6 +91,7 @@ export function createShared(context: Context, sink: SourceSink): Source {
   let heardAt = 0;
   let silenceTimer: unknown;
   let unlisten: (() => void) | null = null;
+  let summoned: Summoned | null = null;
 
   const lock = (): string => `tidings:${options.shareKey ?? api.stream.href}${group === 0 ? '' : `~${group}`}`;
   const post = (message: Message): void => channel?.postMessage(message);
@@ -112,7 +116,18 @@ export function createShared(context: Context, sink: SourceSink): Source {
     });
     listenForLife();
     tellStatus({ state: 'connecting', attempt: 0 });
-    request(false);
+    if (worker) return request(true);
+    if (options.share !== 'sharedworker') return request(false);
+    // Who has a worker waits for the lead only once the worker has it, or where there turns out to be none.
+    const own = channel;
+    const none = (): void => {
+      if (role === 'follower' && waiting === null && channel === own) request(false);
+    };
+    import('./summon.js').then(({ summon }) => {
+      if (channel !== own) return;
+      summoned = summon(context, lock(), none);
+      if (summoned === null) none();
+    }, none);
   }
 
   function leave(): void {
@@ -120,6 +135,8 @@ export function createShared(context: Context, sink: SourceSink): Source {
     stopLeading();
     waiting?.abort();
     waiting = null;
+    summoned?.close();
+    summoned = null;
     channel?.close();
     channel = null;
     unlisten?.();
@@ -176,13 +193,14 @@ export function createShared(context: Context, sink: SourceSink): Source {
       moved: () => {},
       ended(channels) {
         post({ type: 'ended', term, channels });
-        for (const other of others.values()) other.channels = other.channels.filter((name) => !channels.includes(name));
+        drop(channels);
         sink.ended(channels);
       },
       refused(channels, error) {
         // Without a stream of its own a tab may not keep the lead from one that would have one.
         if (channels === null || (others.size === 0 && [...wanted].every((name) => channels.includes(name)))) return retire(error);
         post({ type: 'refused', term, channels, code: error.code, message: error.message, status: error.status });
+        drop(channels);
         sink.refused(channels, error);
       },
       status(status) {
@@ -192,7 +210,14 @@ export function createShared(context: Context, sink: SourceSink): Source {
       },
     });
     lane.want(union());
+    // A tab that leads is about to have a stream; a worker has none before somebody asks for it.
+    if (worker) sink.status({ state: 'idle' });
     alive();
+  }
+
+  /** No tab is carried these any more. */
+  function drop(channels: readonly string[]): void {
+    for (const other of others.values()) other.channels = other.channels.filter((name) => !channels.includes(name));
   }
 
   function retire(error: TidingsError): void {
@@ -236,7 +261,9 @@ export function createShared(context: Context, sink: SourceSink): Source {
   }
 
   function tellState(): void {
-    if (lane !== null) post({ type: 'state', term, connection: lane.connection, position: lane.position, status: statusNow });
+    if (lane === null) return;
+    const status: Status = worker && statusNow.state === 'open' ? { ...statusNow, via: 'worker' } : statusNow;
+    post({ type: 'state', term, connection: lane.connection, position: lane.position, status });
   }
 
   function union(): Set<string> {
@@ -296,6 +323,7 @@ export function createShared(context: Context, sink: SourceSink): Source {
     }
     switch (message.type) {
       case 'state':
+        if (waiting === null) request(false);
         position = message.position;
         if (connection !== message.connection) mismatches = 0;
         connection = message.connection;
@@ -313,7 +341,8 @@ export function createShared(context: Context, sink: SourceSink): Source {
         return;
       }
       case 'reset':
-        return sink.reset(message.reset);
+        // Who has not joined the stream misses nothing of it.
+        return void (joined.size > 0 && sink.reset(message.reset));
       case 'ended':
         for (const name of message.channels) joined.delete(name);
         return sink.ended(message.channels);
@@ -348,6 +377,8 @@ export function createShared(context: Context, sink: SourceSink): Source {
   function heed({ tab: other, channels, added }: Extract<Message, { type: 'want' }>): void {
     const before = others.get(other);
     if (added === 'ask') return void heedStranger(other, channels);
+    // Somebody else was first: it is added to that stream like any other tab.
+    if (added === 'open' && lane?.connection !== null) return tellState();
     if (before === undefined && added === null) return post({ type: 'left', term, tab: other });
     others.set(other, { channels, heardAt: env.now() });
     if (union().size > STREAM_CHANNELS_MAX) {
@@ -356,7 +387,7 @@ export function createShared(context: Context, sink: SourceSink): Source {
       return post({ type: 'full', term, tab: other });
     }
     // What was added to a stream that is gone has to be added to the next one.
-    if (added !== null && lane?.adopt(added.connection, added.channels) === true) {
+    if (added !== null && added !== 'open' && lane?.adopt(added.connection, added.channels) === true) {
       post({ type: 'joined', term, tab: other, channels: added.channels, position: added.position });
     } else tellState();
     spread();
@@ -398,7 +429,12 @@ export function createShared(context: Context, sink: SourceSink): Source {
 
   async function add(): Promise<void> {
     const missing = [...wanted].filter((name) => !joined.has(name));
-    if (adding || connection === null || missing.length === 0) return;
+    if (adding || missing.length === 0) return;
+    if (connection === null) {
+      // A worker opens it with the credentials of the browser; whether they are this tab's too is seen when it adds its channels.
+      if (theirs.state === 'idle' && term !== '') want('open');
+      return;
+    }
     adding = true;
     const [stream, time] = [connection, term];
     let refused: TidingsError | null = null;
@@ -474,7 +510,7 @@ export function createShared(context: Context, sink: SourceSink): Source {
   /** The leader's. */
   let theirs: Status = statusNow;
   function tellStatus(status: Status): void {
-    const next: Status = status.state === 'open' ? { ...status, via: 'peer-tab' } : status;
+    const next: Status = status.state === 'open' && status.via !== 'worker' ? { ...status, via: 'peer-tab' } : status;
     if (JSON.stringify(next) !== JSON.stringify(statusNow)) sink.status(next);
   }
   const { status: passStatus } = sink;
@@ -486,6 +522,7 @@ export function createShared(context: Context, sink: SourceSink): Source {
     },
   };
 
+  if (worker) enter();
   return {
     get position() {
       return lane === null ? position : lane.position;

@@ -31,7 +31,8 @@ export interface CloseReason {
   readonly status?: number | undefined;
 }
 
-export type Via = 'fetch' | 'eventsource' | 'peer-tab';
+/** Of this page by `fetch` or `EventSource`; or the stream is another tab's, or a SharedWorker's. */
+export type Via = 'fetch' | 'eventsource' | 'peer-tab' | 'worker';
 
 export type Status =
   /** Nothing is subscribed. */

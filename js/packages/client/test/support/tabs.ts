@@ -1,10 +1,11 @@
 // Tabs of one browser: their locks and channels, and what can happen to them.
 //
-// Owns: Web Locks and BroadcastChannel as far as tabs use them, killing and freezing. Does not know: what tabs say.
+// Owns: Web Locks, BroadcastChannel and SharedWorker as far as tabs use them, killing and freezing. Does not know: what tabs say.
 
 import type { Env, PageSignal } from '../../src/env.js';
 import { createClientIn } from '../../src/create.js';
 import type { Client, ClientOptions } from '../../src/index.js';
+import { createWorker } from '../../src/worker.js';
 import { settled, type World } from './world.js';
 
 interface Waiting {
@@ -30,6 +31,10 @@ export interface Tab {
 export interface Browser {
   open(options?: ClientOptions): Tab;
   readonly tabs: Tab[];
+  /** SharedWorkers by name, which run until they are killed. */
+  readonly workers: Map<string, Pick<Tab, 'kill' | 'leads'>>;
+  /** Whether the script of a worker is there. */
+  script: boolean;
 }
 
 export function createBrowser(world: World): Browser {
@@ -70,6 +75,34 @@ export function createBrowser(world: World): Browser {
   }
 
   function open(options: ClientOptions = {}): Tab {
+    const tab = enter();
+    Object.assign(tab, { client: createClientIn(tab.env, { onError: (error) => world.errors.push(error), ...options }) });
+    browser.tabs.push(tab);
+    return tab;
+  }
+
+  /** A port to the worker of a name, which is started if it does not run. */
+  function connect(from: InnerTab, name: string): MessagePort {
+    let worker = browser.workers.get(name) as InnerTab & { connect(port: MessagePort): void };
+    if (worker === undefined || worker.dead) {
+      const party = enter();
+      worker = Object.assign(party, { connect: createWorker(party.env) });
+      browser.workers.set(name, worker);
+    }
+    const ends = [from, worker].map((party) => ({ party, port: { onmessage: null, close() {} } as unknown as MessagePort }));
+    ends.forEach(({ port }, n) => {
+      const other = ends[1 - n]!;
+      port.postMessage = (data: unknown): void => {
+        const copy = structuredClone(data);
+        queueMicrotask(() => run(other.party, () => other.port.onmessage?.({ data: copy } as MessageEvent)));
+      };
+    });
+    worker.connect(ends[1]!.port);
+    return ends[0]!.port;
+  }
+
+  /** A page or a worker. */
+  function enter(): InnerTab {
     const listeners = new Set<(signal: PageSignal) => void>();
     const aborts = new Set<AbortController>();
     const tab: InnerTab = {
@@ -175,12 +208,18 @@ export function createBrowser(world: World): Browser {
       },
       locks: locks as unknown as LockManager,
       BroadcastChannel: Channel as unknown as typeof BroadcastChannel,
+      SharedWorker: class {
+        onerror: (() => void) | null = null;
+        readonly port: MessagePort;
+        constructor(_url: URL, { name }: { name: string }) {
+          this.port = browser.script ? connect(tab, name) : ({ postMessage() {}, close() {} } as unknown as MessagePort);
+          if (!browser.script) queueMicrotask(() => this.onerror?.());
+        }
+      } as unknown as typeof SharedWorker,
     };
-    Object.assign(tab, { env, client: createClientIn(env, { onError: (error) => world.errors.push(error), ...options }) });
-    browser.tabs.push(tab);
-    return tab;
+    return Object.assign(tab, { env });
   }
 
-  const browser: Browser = { open, tabs: [] };
+  const browser: Browser = { open, tabs: [], workers: new Map(), script: true };
   return browser;
 }

@@ -101,6 +101,7 @@ export function createWorld(base: string | null = 'https://app.example/page'): W
       },
       locks: undefined,
       BroadcastChannel: undefined,
+      SharedWorker: undefined,
     },
     stream(request) {
       const stream = createStream(request, world.streams.length);

@@ -1,0 +1,69 @@
+// The SharedWorker that has the one stream of a browser.
+//
+// Owns: the party that leads, and asking tabs for a token. Does not know: what tabs want; they say so to whoever leads.
+// Flow: the first tab that connects says where the stream is; from then on it leads, as a tab would.
+
+import { createApi } from './api.js';
+import { createAuth } from './auth.js';
+import type { Env } from './env.js';
+import { TidingsError } from './error.js';
+import { WORKER_TABS_MAX, WORKER_TOKEN_MS } from './limits.js';
+import type { Context } from './link.js';
+import type { ClientOptions, TokenReason } from './options.js';
+import { createShared } from './share.js';
+import type { Source, SourceSink } from './source.js';
+import type { FromTab, FromWorker, WorkerOptions } from './summon.js';
+
+type Port = Pick<MessagePort, 'postMessage' | 'onmessage'>;
+
+/** Takes the port of a tab that has connected. */
+export function createWorker(env: Env): (port: Port) => void {
+  const ports = new Set<Port>();
+  const asked = new Map<number, (token: string | null) => void>();
+  let asks = 0;
+  let source: Source | undefined;
+  let refused = false;
+
+  const tell = (message: FromWorker): void => ports.forEach((port) => port.postMessage(message));
+
+  /** Of whichever tab answers first. */
+  function askForToken(why: TokenReason): Promise<string> {
+    const ask = (asks += 1);
+    return new Promise((resolve, reject) => {
+      const over = (token: string | null): void => {
+        env.clearTimeout(timer);
+        asked.delete(ask);
+        if (token === null) reject(new Error('no tab has one'));
+        else resolve(token);
+      };
+      const timer = env.setTimeout(() => over(null), WORKER_TOKEN_MS);
+      asked.set(ask, over);
+      tell({ type: 'token', ask, why });
+    });
+  }
+
+  function start({ url, api, shareKey, tokens, retry, stallTimeout }: WorkerOptions): Source {
+    const options: ClientOptions = { url, api, shareKey, retry, stallTimeout, auth: tokens ? { token: askForToken } : 'cookie' };
+    const auth = createAuth(options.auth);
+    const report = ({ code, message }: TidingsError): void => tell({ type: 'error', code, message });
+    const context: Context = { env, options, auth, report, api: createApi(options, env, auth) };
+    const nothing = (): void => {};
+    const sink: SourceSink = {
+      joined: nothing, event: nothing, reset: nothing, moved: nothing, ended: nothing, status: nothing,
+      refused: (channels) => void (refused ||= channels === null),
+    };
+    return createShared(context, sink, true);
+  }
+
+  return (port) => {
+    port.onmessage = ({ data }: MessageEvent<FromTab>) => {
+      if (data.type === 'token') return asked.get(data.ask)?.(data.token);
+      ports.add(port);
+      for (const oldest of ports) if (ports.size > WORKER_TABS_MAX) ports.delete(oldest);
+      source ??= start(data.options);
+      // With the credentials of tabs before.
+      if (refused) source.reconnect();
+      refused = false;
+    };
+  };
+}
