@@ -22,6 +22,8 @@ mod torture;
 
 mod power;
 
+mod vanish;
+
 mod sabotage;
 
 mod bench;
@@ -41,7 +43,7 @@ fn main() -> ExitCode {
         "bench" => bench::run(&rest),
         "fuzz" => fuzz::run(&rest),
         _ => Err(anyhow::anyhow!(
-            "usage: cargo xtask test [--list] [STEP…] | torture [--jobs | --grants] [--minutes M | --seconds S | --power] | sabotage | bench [--jobs] [SCENARIO…] | fuzz [--list] [--seconds N] [--keep] [TARGET…]"
+            "usage: cargo xtask test [--list] [STEP…] | torture [--jobs | --grants] [--minutes M | --seconds S | --power | --vanish] | sabotage | bench [--jobs] [SCENARIO…] | fuzz [--list] [--seconds N] [--keep] [TARGET…]"
         )),
     };
     result.unwrap_or_else(|error| {

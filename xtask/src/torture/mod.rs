@@ -5,7 +5,7 @@
 
 mod fault;
 pub(crate) mod grants;
-mod http;
+pub(crate) mod http;
 mod jobs;
 mod library;
 mod oneoff;
@@ -90,6 +90,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     if arguments.iter().any(|a| a == "--power") {
         return crate::power::run(arguments);
     }
+    if arguments.iter().any(|a| a == "--vanish") {
+        return crate::vanish::run();
+    }
     if arguments.iter().any(|a| a == "--jobs" || a == "--jobs-worker") {
         return jobs::run(arguments);
     }
@@ -110,7 +113,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
             "--seed" => seed = number()?,
             other => {
                 bail!(
-                    "torture does not know {other}: --minutes M, --seconds S, --seed N, --power, --jobs, --grants"
+                    "torture does not know {other}: --minutes M, --seconds S, --seed N, --power, --vanish, --jobs, --grants"
                 )
             }
         }
