@@ -54,6 +54,7 @@ export function globalEnv(): Env {
       hidden,
       offline: () => navigator?.onLine === false,
       listen(callback) {
+        // Its signal makes it the options of each listener.
         const listening = new AbortController();
         const on = (target: Pick<Globals, 'addEventListener'> | undefined, ...types: string[]): void => {
           const heard = ({ type }: Event): void => callback(type === 'online' ? type : hidden() ? 'hidden' : 'visible');

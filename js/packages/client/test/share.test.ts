@@ -298,3 +298,13 @@ test('without locks or channels, or told so, each tab has a stream of its own', 
   expect(log.open()).toHaveLength(2);
   for (const { got } of all) expect(got).toEqual([1]);
 });
+
+test('a tab that has not joined the stream of another one is told nothing of what is missing there', async () => {
+  const answer = world.answer;
+  const [first] = await tabs(1);
+  world.answer = (request) => (request.url.pathname.endsWith('/channels') ? new Promise<Response>(() => {}) : answer(request));
+  const [second] = await tabs(1, () => 'b');
+  await log.open()[0]!.send('event: tidings.reset\ndata: {"reason":"epoch","first":null}\nid: e-0\n\n');
+  await calm();
+  expect([first!.resets, second!.resets]).toEqual([[{ reason: 'epoch', channel: 'a', first: null }], []]);
+});
