@@ -9,7 +9,7 @@ import { gzipSync } from 'node:zlib';
 // The goal is 8 kB. By what it is made of, compressed: the link with its transport, parser and requests 3.7 kB, feeds and hub
 // 2.4 kB, the lane 0.8 kB, jobs 0.8 kB, the rest 2.1 kB. What comes later may be missing, since browsers remember for the life
 // of a page that a module could not be fetched, so only that comes later for which there is something else to do.
-const BUDGET_BYTES = 9_900;
+const BUDGET_BYTES = 10_100;
 
 const bundle = await build({
   stdin: { contents: "export * from '@tidings/client'", resolveDir: fileURLToPath(new URL('.', import.meta.url)) },

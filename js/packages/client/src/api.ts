@@ -5,6 +5,7 @@
 import type { Auth } from './auth.js';
 import type { Env } from './env.js';
 import { TidingsError } from './error.js';
+import { KEEPALIVE_DEFAULT_MS } from './limits.js';
 import type { ClientOptions } from './options.js';
 
 export interface Api {
@@ -30,11 +31,14 @@ export interface Api {
 export interface CallOptions {
   body?: unknown;
   signal?: AbortSignal | undefined;
+  /** How long the whole answer may take. */
+  limitMs?: number | undefined;
   token?: string | null | undefined;
 }
 
 export function createApi(options: ClientOptions, env: Env, auth: Auth): Api {
   const { base } = env.page;
+  const { stallTimeout } = options;
   const stream = absolute(options.url ?? '/events');
   const { origin, pathname } = options.api === undefined ? stream : absolute(options.api);
   const root = origin + (options.api === undefined ? pathname.replace(/(\/v1)?\/[^/]*$/, '') : pathname.replace(/\/$/, ''));
@@ -73,10 +77,16 @@ export function createApi(options: ClientOptions, env: Env, auth: Auth): Api {
       const url = new URL(`${root}/v1/${path}`);
       // What the stream's URL says of the caller (`as`) goes for its other requests too.
       for (const [name, value] of stream.searchParams) url.searchParams.append(name, value);
-      return api.send(method, url, options);
+      // Silence is no answer here either.
+      return api.send(method, url, { limitMs: typeof stallTimeout === 'number' ? stallTimeout : 2.5 * KEEPALIVE_DEFAULT_MS, ...options });
     },
-    async send(method, url, { body, signal, token } = {}) {
-      const init: RequestInit = { method, cache: 'no-store', signal: signal ?? null };
+    async send(method, url, { body, signal, limitMs, token } = {}) {
+      const own = new AbortController();
+      const abort = (): void => own.abort();
+      if (signal?.aborted) abort();
+      signal?.addEventListener('abort', abort);
+      const timer = limitMs && env.setTimeout(abort, limitMs);
+      const init: RequestInit = { method, cache: 'no-store', signal: own.signal };
       if (body !== undefined) {
         init.body = JSON.stringify(body);
         init.headers = { 'content-type': 'application/json' };
@@ -94,6 +104,9 @@ export function createApi(options: ClientOptions, env: Env, auth: Auth): Api {
         // An answer that has come as a whole, but is not JSON.
         const code = status === undefined ? 'network' : 'http';
         throw new TidingsError(code, `${method} ${url.pathname}: ${String(cause)}`, { cause, status, raw: raw.slice(0, 1_000) });
+      } finally {
+        env.clearTimeout(timer);
+        signal?.removeEventListener('abort', abort);
       }
     },
     async join(connection, channels) {

@@ -61,8 +61,8 @@ interface Page {
   reset?: LinkReset;
 }
 
-/** The answers to those who ask where there is no history. */
-const NO_HISTORY = [400, 404, 405, 501];
+/** The answers to those who ask where there is no history; 200 is one with a page in place of it. */
+const NO_HISTORY = [200, 400, 404, 405, 501];
 /** The position is one that the log does not know: what comes on the stream is all that follows. */
 const UNKNOWN = ['epoch', 'ahead', 'malformed'];
 

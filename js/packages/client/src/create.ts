@@ -49,9 +49,11 @@ export function createClientIn<M = AnyChannels>(env: Env, options: ClientOptions
   const tell = (status: Status): void => callEach(report, callbacks, status);
   const shared = options.share !== false && env.locks !== undefined && env.BroadcastChannel !== undefined;
   const hub = createHub(context, tell, shared ? createSharedLater : undefined);
+  let closed = false;
   const jobs: Jobs = {
     channel: (name, live) => hub.subscribe([name], { live }),
     stream: (path, channel) => hub.subscribe([channel], {}, path),
+    closed: () => closed,
   };
 
   return {
@@ -69,6 +71,9 @@ export function createClientIn<M = AnyChannels>(env: Env, options: ClientOptions
     },
     onStatus: (callback) => listen(callbacks, callback),
     reconnect: () => hub.reconnect(),
-    close: () => hub.close(),
+    close() {
+      closed = true;
+      hub.close();
+    },
   };
 }

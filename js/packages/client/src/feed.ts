@@ -28,6 +28,8 @@ export interface Feed {
   reset(reset: LinkReset): void;
   ended(channels: readonly string[]): void;
   refused(error: TidingsError): void;
+  /** Reads on where a refusal has stopped it. */
+  again(): void;
   /** Its source is going to be another one. */
   rejoin(): void;
   /** Its source is going to be a stream that nobody shares and that begins where this says. */
@@ -335,6 +337,12 @@ export function createFeed(context: Context, channels: readonly string[], option
       waiting?.reject(error);
       waiting = undefined;
       callEach(report, onRefused, error);
+    },
+    again() {
+      if (mode !== 'behind' || !reading?.signal.aborted) return;
+      failure = undefined;
+      const last = queued === null && typeof from === 'object' && 'last' in from ? from.last : undefined;
+      behind({ after: queued ?? undefined, last, here: host.position(), joinedAt: null });
     },
     rejoin() {
       const at = mode === 'live' ? host.position() : queued;

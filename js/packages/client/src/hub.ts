@@ -146,6 +146,7 @@ export function createHub(context: Context, onStatus: (status: Status) => void, 
       denied.clear();
       for (const it of tracks) {
         it.source.reconnect();
+        for (const feed of it.feeds) feed.again();
         want(it);
       }
     },

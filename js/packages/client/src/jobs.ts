@@ -26,6 +26,8 @@ export interface Jobs {
   channel(name: string, live: () => void): Subscription;
   /** The only channel of a stream of its own, at `path`. */
   stream(path: string, channel: string): Subscription;
+  /** The client was closed. */
+  closed(): boolean;
 }
 
 export function watchJob<R>(context: Context, jobs: Jobs, id: string, options: JobOptions = {}): JobHandle<R> {
@@ -115,7 +117,8 @@ export function watchJob<R>(context: Context, jobs: Jobs, id: string, options: J
     })
     .onEnd(() => {
       if (end !== null) return;
-      if (path === undefined) void ask(false);
+      if (jobs.closed()) closed();
+      else if (path === undefined) void ask(false);
       else finish({ error: new TidingsError('job_not_found', 'the job is no longer known') });
     });
   subscription.onRefused((error) => finish({ error }));

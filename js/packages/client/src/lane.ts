@@ -35,6 +35,7 @@ export function createLane(context: Context, sink: SourceSink, { start = 'now', 
   /** Of these, those that have not been told as joined. */
   let news: ReadonlySet<string> = new Set();
   let running = false;
+  let target: URL | undefined;
   /** The server, or what is in front of it, cannot add channels. */
   let fixed = false;
   let misses = 0;
@@ -62,6 +63,12 @@ export function createLane(context: Context, sink: SourceSink, { start = 'now', 
     refused,
   }, own?.channel);
 
+  /** The open stream has these too. Its URL says so, for events of which only a guess says their channel. */
+  function widen(channels: readonly string[]): void {
+    streaming = new Set([...streaming, ...channels]);
+    for (const channel of channels) target?.searchParams.append('channel', channel);
+  }
+
   function url(): URL {
     const { searchParams } = api.stream;
     const url = own ? api.resolve(own.path) : new URL(api.stream);
@@ -70,7 +77,7 @@ export function createLane(context: Context, sink: SourceSink, { start = 'now', 
     else for (const channel of streaming) append('channel', channel);
     if (link.position === null && start === 'start') append('from', start);
     if (link.position === null && typeof start === 'object' && 'last' in start) append('from', `last:${start.last}`);
-    return url;
+    return (target = url);
   }
 
   function open(channels: Iterable<string>): void {
@@ -141,7 +148,7 @@ export function createLane(context: Context, sink: SourceSink, { start = 'now', 
     if (link.connection !== connection) return sync();
     if (failed) return notAdded(failed, connection, channels);
     misses = 0;
-    streaming = new Set([...streaming, ...channels]);
+    widen(channels);
     sink.joined(channels, position!);
     sync();
   }
@@ -202,7 +209,7 @@ export function createLane(context: Context, sink: SourceSink, { start = 'now', 
     },
     adopt(connection, channels) {
       if (link.connection !== connection) return false;
-      streaming = new Set([...streaming, ...channels]);
+      widen(channels);
       return true;
     },
     has: (channel) => running && streaming.has(channel) && !news.has(channel),

@@ -119,6 +119,17 @@ describe('on the shared stream', () => {
     expect([again.id, again.job.id]).toEqual(['8', '8']);
   });
 
+  test('a client that is closed ends its jobs, and asks for nothing more', async () => {
+    const client = world.client();
+    const codes: string[] = [];
+    client.job('7').onEnd((end) => codes.push('error' in end ? end.error.code : ''));
+    await settled();
+    const before = world.requests.length;
+    client.close();
+    await world.pass(60_000);
+    expect([codes, world.requests.length]).toEqual([['closed'], before]);
+  });
+
   test('close stops watching and says so, once', async () => {
     const handle = world.client().job('7');
     handle.close();

@@ -369,6 +369,64 @@ describe('where a subscription begins', () => {
     expect(world.errors.map(({ code }) => code)).toEqual(['network']);
   });
 
+  test('history that is cut, and history that never comes, is asked for again', async () => {
+    server({ now: 3 });
+    const good = world.answer;
+    const cut = new ReadableStream({
+      start(body) {
+        body.enqueue(new TextEncoder().encode('{"events":['));
+        body.error(new TypeError('terminated'));
+      },
+    });
+    const bad = [Promise.resolve(new Response(cut)), new Promise<Response>(() => {})];
+    world.answer = (request) => (request.url.pathname === '/v1/history' ? bad.shift() : undefined) ?? good(request);
+    const client = world.client();
+    client.subscribe('a');
+    await settled();
+    await world.last().hello('e-3');
+    const b = collect(client.subscribe('b', { from: { id: 'e-1' } }));
+    await settled();
+    await world.pass(2_000);
+    expect([b, bad.length]).toEqual([[], 0]);
+    await world.pass(40_000);
+    expect([b, world.errors]).toEqual([[2, 3], []]);
+  });
+
+  test('a page in place of history is none', async () => {
+    server({ now: 3 });
+    const good = world.answer;
+    const page = (): Response => new Response('<p>Please log in', { headers: { 'content-type': 'text/html' } });
+    world.answer = (request) => (request.url.pathname === '/v1/history' ? page() : good(request));
+    const client = world.client();
+    client.subscribe('a');
+    await settled();
+    await world.last().hello('e-3');
+    client.subscribe('b', { from: { id: 'e-1' } });
+    await settled();
+    const { url, headers } = world.last().request;
+    expect([url.search, headers.get('last-event-id')]).toEqual(['?channel=b', 'e-1']);
+  });
+
+  test('history that is refused is read when the client is told to connect again', async () => {
+    server({ now: 3 });
+    const good = world.answer;
+    let denied = true;
+    world.answer = (request) => (denied && request.url.pathname === '/v1/history' ? problem(401, 'unauthorized') : good(request));
+    const client = world.client();
+    client.subscribe('a');
+    await settled();
+    await world.last().hello('e-3');
+    const b = collect(client.subscribe('b', { from: { id: 'e-1' } }));
+    await settled();
+    expect([b, world.errors.map(({ code }) => code)]).toEqual([[], ['unauthorized']]);
+    denied = false;
+    client.reconnect();
+    await settled();
+    await world.last().hello('e-3');
+    await world.last().event('e-4', 'b', 4);
+    expect(b).toEqual([2, 3, 4]);
+  });
+
   test('history that fails is asked for again', async () => {
     const head = { now: 3 };
     server(head);
