@@ -31,18 +31,22 @@ export async function openEngine(t, engine, proxy, { origin = null, kind = 'wind
   }
   let page;
   if (origin === null) {
-    proxy.serve('/suite', 'text/html', PAGE);
-    for (const [path, script] of await bundle()) proxy.serve(path, 'text/javascript', script);
+    await servePage(proxy);
     page = await openPage(t, engine, `${proxy.url}/suite`, kind);
   } else {
     page = await openPage(t, engine, await site(t, origin), kind);
   }
   // A busy WebKit says that a page is there before its module has run.
   await eventually('the script of the page', () => page.evaluate(() => globalThis.suite !== undefined));
+  return placeIn(page, proxy.url);
+}
+
+/** A page with the script is a place for clients of the server behind `url`. */
+export function placeIn(page, url) {
   const commands = new Proxy({}, {
     get: (_, command) => async (...args) => JSON.parse(await page.evaluate(inPage, command, JSON.stringify(args))),
   });
-  return { ...place(commands, proxy.url), page };
+  return { ...place(commands, url), page };
 }
 
 /** As text, because a driver may send an object that is there twice only once. */
@@ -56,10 +60,10 @@ function place(commands, url) {
   return {
     start: async (name, spec) => commands.start(name, withUrl(spec)),
     each: async (specs, more) => commands.each(specs.map(withUrl), { limitMs: SEEN_MS, ...more }),
-    seen: async (name) => commands.seen(name),
-    count: async (name) => commands.count(name),
-    reconnect: async (name) => commands.reconnect(name),
-    close: async (name) => commands.close(name),
+    many: async (of, spec, more) => commands.many(of, spec, { limitMs: SEEN_MS, ...more }),
+    ...Object.fromEntries(
+      ['subscribe', 'watch', 'seen', 'count', 'reconnect', 'close', 'go', 'bear', 'cancel', 'closeAll'].map((command) => [command, async (...args) => commands[command](...args)]),
+    ),
     /** The record, once `enough` is true of its counts. */
     async until(name, what, enough, limitMs = SEEN_MS) {
       const deadline = performance.now() + limitMs;
@@ -75,6 +79,12 @@ function place(commands, url) {
 }
 
 let bundled;
+
+/** The page and its scripts, on the proxy's origin. */
+export async function servePage(proxy) {
+  proxy.serve('/suite', 'text/html', PAGE);
+  for (const [path, script] of await bundle()) proxy.serve(path, 'text/javascript', script);
+}
 
 /** The package as an application's bundler makes it, and the recorder: paths and scripts, for some are loaded later. */
 function bundle() {

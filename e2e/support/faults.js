@@ -1,6 +1,6 @@
 // A proxy that fails as a test says, byte for byte.
 //
-// Owns: what becomes of each request for a stream. Does not know: what is in the stream, but for its `retry`.
+// Owns: what becomes of each request. Does not know: what is in the stream, but for its `retry`.
 // Flow: a request → its fate → answered here · or passed on, and its answer cut, held up or let through.
 
 import { once } from 'node:events';
@@ -26,26 +26,40 @@ const RETRY_MS = 5;
  * - `{ status, headers, body }`: an answer of the proxy's own, and the server is not asked;
  * - `{ refuse: true }`: the connection is reset before any answer;
  * - `{ silent: true }`: no answer ever, on a connection that stays;
- * - and with any of them `delay: ms` before it begins, and `ask: headers` that the server gets beside the client's.
+ * - and with any of them `delay: ms` before it begins, `ask: headers` that the server gets beside the client's, and work to wait for:
+ *   `before()` the server is asked, and `after()` it has answered, of which nothing has been passed on.
+ *
+ * `nextTo(what, ...fates)` says the same of the next requests that are no stream and whose method and path match `what`; a test
+ * asks with `unmet()` how many of all these fates are still to come.
  *
  * A test may also decide by the query and the headers of each request, with a `fate` of its own, and refuse what is no stream with
  * `refused(method, path)`. With `chunked` bodies are sent in
  * chunks, as nginx does, so that their end can be told from a broken connection.
- * `asked` has a record of each such request, with the status and how many bytes it was sent, and how many of them were the head.
+ * `asked` has a record of each request for a stream, with the status and how many bytes it was sent, and how many of them were
+ * the head; `beside` has one of each other request that had a fate,
+ * which is `met` when all its work is done.
  */
-export async function startFaults(t, server, { retryMs = RETRY_MS, away = 'rst', chunked = false } = {}) {
+export async function startFaults(t, server, options) {
   const fates = [];
-  const proxy = { url: null, away, chunked, retryMs, asked: [], streams: new Set(), pages: new Map(), refused: () => false, fate: () => fates.shift() ?? {} };
+  const others = [];
+  const proxy = { url: null, streams: new Set(), pages: new Map() };
+  const begin = (server, { retryMs = RETRY_MS, away = 'rst', chunked = false } = {}) => {
+    for (const list of [fates, others]) list.length = 0;
+    const own = { refused: () => false, fate: () => fates.shift() ?? {} };
+    Object.assign(proxy, { server, retryMs, away, chunked, asked: [], beside: [], ...own });
+  };
+  begin(server, options);
   const http = createServer((request, answer) => {
     const { pathname, searchParams } = new URL(request.url, proxy.url);
     const page = proxy.pages.get(pathname);
     if (page !== undefined) return page(answer, searchParams);
     if (proxy.refused(request.method, pathname)) return request.resume().on('end', () => answer.writeHead(500).end());
-    if (request.method !== 'GET' || !STREAM.test(pathname)) return pass(proxy, server, request, answer);
-    const fate = proxy.fate(searchParams, request.headers);
-    const asked = { at: performance.now(), url: request.url, headers: request.headers, fate, status: null, head: 0, sent: 0 };
-    proxy.asked.push(asked);
-    return stream(proxy, server, request, asked).catch(() => request.socket.resetAndDestroy());
+    const isStream = request.method === 'GET' && STREAM.test(pathname);
+    const fate = isStream ? proxy.fate(searchParams, request.headers) : fateOf(others, `${request.method} ${pathname}`);
+    if (fate === undefined) return pass(proxy, proxy.server, request, answer);
+    const asked = { at: performance.now(), url: request.url, headers: request.headers, isStream, fate, met: false, status: null, head: 0, sent: 0 };
+    (isStream ? proxy.asked : proxy.beside).push(asked);
+    return meet(proxy, proxy.server, request, asked).catch(() => request.socket.resetAndDestroy());
   });
   const listen = async (port) => {
     http.listen(port, '127.0.0.1');
@@ -57,6 +71,8 @@ export async function startFaults(t, server, { retryMs = RETRY_MS, away = 'rst',
   t.after(() => new Promise((resolve) => http.close(resolve).closeAllConnections()));
   return Object.assign(proxy, {
     next: (...more) => fates.push(...more),
+    nextTo: (what, ...more) => others.push(...more.map((fate) => ({ what, fate }))),
+    unmet: () => fates.length + others.length,
     /**
      * Ends every open stream: in good order (`end`), by closing the connection (`fin`), or by resetting it (`rst`), which
      * throws away what the peer has not read yet. Only chunks make a difference between the first two.
@@ -66,18 +82,29 @@ export async function startFaults(t, server, { retryMs = RETRY_MS, away = 'rst',
     stall: () => proxy.streams.forEach((stream) => stream.stall()),
     /** Serves a page or a script of the tests' own. */
     serve: (path, type, body) => proxy.pages.set(path, (answer) => answer.writeHead(200, { 'content-type': type }).end(body)),
-    /** Answers a path with a status and a text, from the query. */
+    /** Answers a path with a status, a text and headers, from the query. */
     answer: (path, make) => proxy.pages.set(path, async (answer, query) => {
-      const [status, body] = await make(query);
-      answer.writeHead(status, { 'content-type': 'text/plain', 'access-control-allow-origin': '*' }).end(body);
+      const [status, body, headers] = await make(query);
+      answer.writeHead(status, { 'content-type': 'text/plain', 'access-control-allow-origin': '*', ...headers }).end(body);
     }),
+    /** From now on it stands in front of another server, and has seen nothing yet. */
+    again(server, options) {
+      http.closeAllConnections();
+      begin(server, options);
+    },
     /** From now on connections are refused. */
     down: () => new Promise((resolve) => http.close(resolve).closeAllConnections()),
     up: () => listen(port),
   });
 }
 
-/** Passes on what is no stream. */
+/** The first fate that was meant for such a request, which has it alone. */
+function fateOf(others, request) {
+  const at = others.findIndex(({ what }) => what.test(request));
+  return at < 0 ? undefined : others.splice(at, 1)[0].fate;
+}
+
+/** Passes on what has no fate. */
 function pass(proxy, server, request, answer) {
   const { method, url, headers } = request;
   const passed = ask(new URL(url, server.url), { method, headers, agent: false }, (answered) => {
@@ -100,23 +127,29 @@ function gone({ away }, socket) {
 }
 
 /** Everything below writes to the socket itself: only so is a byte a byte. */
-async function stream(proxy, server, request, asked) {
+async function meet(proxy, server, request, asked) {
   const { socket } = request;
   const { fate } = asked;
   socket.setNoDelay(true);
   if (fate.delay !== undefined) await sleep(fate.delay);
+  await fate.before?.();
+  asked.met = fate.after === undefined;
   if (fate.silent) return;
   if (fate.refuse) return socket.resetAndDestroy();
   if (fate.status !== undefined) {
     asked.status = fate.status;
-    return socket.end(ownAnswer(fate));
+    return request.resume().on('end', () => socket.end(ownAnswer(fate)));
   }
   const { method, url, headers } = request;
-  const passed = ask(new URL(url, server.url), { method, headers: { ...headers, ...fate.ask, connection: 'close' }, agent: false }).end();
+  const passed = ask(new URL(url, server.url), { method, headers: { ...headers, ...fate.ask, connection: 'close' }, agent: false });
+  request.pipe(passed);
   socket.on('close', () => passed.destroy());
   const answered = await new Promise((resolve, reject) => passed.on('response', resolve).on('error', reject))
     .catch(() => gone(proxy, socket));
-  if (answered) forward(proxy, socket, answered, asked);
+  if (!answered) return;
+  await fate.after?.();
+  asked.met = true;
+  forward(proxy, socket, answered, asked);
 }
 
 /** Sends an answer on until the server, the fate or the test ends it. */
@@ -136,7 +169,7 @@ function forward(proxy, socket, answered, asked) {
       else socket.end(how === 'end' && chunked ? '0\r\n\r\n' : '');
     },
   };
-  proxy.streams.add(open);
+  if (asked.isStream) proxy.streams.add(open);
   socket.on('close', () => proxy.streams.delete(open));
   let drops = Promise.resolve();
   const write = (bytes) => {

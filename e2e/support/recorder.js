@@ -7,7 +7,15 @@ export function recorder({ createClient }) {
   const clients = new Map();
 
   /** A callback cannot be sent to a page; a URL that answers with tokens can, and `why` is told to it. */
-  const withToken = ({ tokenUrl, send, ...options }, seen) => {
+  const withToken = ({ tokenUrl, send, bearer, ...options }, seen) => {
+    // What an application does that has one token and sends it itself.
+    if (bearer !== undefined) {
+      options.fetch = (url, init) => {
+        const headers = new Headers(init?.headers);
+        headers.set('authorization', `Bearer ${seen.bearer ?? bearer}`);
+        return fetch(url, { ...init, headers });
+      };
+    }
     if (tokenUrl === undefined) return options;
     const token = async (why) => {
       seen.tokens.push(why);
@@ -18,6 +26,24 @@ export function recorder({ createClient }) {
     return { ...options, auth: { token, send: send ?? 'header' } };
   };
 
+  /** With `stopped`, events are taken by a loop that begins when it is over. */
+  const subscribed = (client, seen, channels, options, stopped = null) => {
+    const subscription = client.subscribe(channels, { ...options, live: () => (seen.live = true) });
+    const take = ({ id, event, channel, data }) => seen.events.push({ id, event, channel, data });
+    if (stopped === null) subscription.onAny(take);
+    else {
+      void (async () => {
+        for await (const event of subscription) {
+          take(event);
+          await stopped;
+        }
+      })();
+    }
+    subscription.onReset(({ reason }) => seen.resets.push({ reason, behind: seen.events.length }));
+    subscription.onRefused(({ code }) => seen.refusals?.push(code));
+    return subscription;
+  };
+
   const self = {
     start(name, { options = {}, channels, subscribe = {} }) {
       const seen = { events: [], resets: [], states: [], errors: [], tokens: [] };
@@ -26,22 +52,74 @@ export function recorder({ createClient }) {
         onError: ({ code, message }) => seen.errors.push({ code, message }),
       });
       client.onStatus((status) => seen.states.push({ ...status }));
-      const subscription = client.subscribe(channels, subscribe);
-      subscription.onAny(({ id, event, channel, data }) => seen.events.push({ id, event, channel, data }));
-      subscription.onReset(({ reason }) => seen.resets.push({ reason, behind: seen.events.length }));
-      clients.set(name, { client, subscription, seen });
+      clients.set(name, { client, subscription: subscribed(client, seen, channels, subscribe), seen });
+    },
+
+    /** One more subscription of a client; `name` stands for it from now on. With `slow`, a loop that takes an event when told to `go`. */
+    subscribe(of, name, { channels, subscribe, slow = false }) {
+      const { client } = clients.get(of);
+      const seen = { events: [], resets: [], refusals: [], live: false };
+      const entry = { client, seen };
+      const stopped = new Promise((resolve) => (entry.go = resolve));
+      entry.subscription = subscribed(client, seen, channels, subscribe, slow ? stopped : null);
+      clients.set(name, entry);
+    },
+
+    /** So many subscriptions alike of one client: what each got, when all have so many events or the time is over. */
+    async many(of, { channels, subscribe }, { times, count, limitMs }) {
+      const { client } = clients.get(of);
+      const all = Array.from({ length: times }, () => {
+        const seen = { events: [], resets: [], refusals: [] };
+        const subscription = subscribed(client, seen, channels, subscribe);
+        return { seen, subscription };
+      });
+      const limit = Date.now() + limitMs;
+      while (all.some(({ seen }) => seen.events.length < count) && Date.now() < limit) await new Promise((resolve) => setTimeout(resolve, 10));
+      for (const { subscription } of all) subscription.close();
+      return all.map(({ seen }) => seen);
+    },
+
+    go(name) {
+      clients.get(name).go();
+    },
+
+    /** The token that is sent from now on. */
+    bear(name, token) {
+      clients.get(name).seen.bearer = token;
+    },
+
+    /** A job that is watched by a client; `name` stands for it from now on. */
+    watch(of, name, id, options) {
+      const { client } = clients.get(of);
+      const seen = { changes: [], ends: [], awaited: [] };
+      const end = ({ state, result, v }) => ({ state, result, v });
+      const failed = ({ code, job }) => ({ code, state: job?.state ?? null });
+      const job = client.job(id, options);
+      job.onChange(({ v, state, progress }) => seen.changes.push({ v, state, progress }));
+      job.onEnd((how) => seen.ends.push('error' in how ? failed(how.error) : end(how.job)));
+      job.then((done) => seen.awaited.push(end(done)), (error) => seen.awaited.push(failed(error)));
+      clients.set(name, { client, job, seen });
+    },
+
+    /** `null`, or the code of why it could not be asked for. */
+    async cancel(name) {
+      return clients.get(name).job.cancel().then(() => null, ({ code }) => code);
     },
 
     /** Everything since the start, and the state now. */
     seen(name) {
       const { client, subscription, seen } = clients.get(name);
-      return { ...seen, status: { ...client.status }, cursor: subscription.cursor };
+      return { ...seen, status: { ...client.status }, cursor: subscription?.cursor ?? null };
     },
 
     /** Short, for those who only wait. */
     count(name) {
       const { client, seen } = clients.get(name);
-      return { events: seen.events.length, resets: seen.resets.length, state: client.status.state };
+      const { events = [], resets = [], refusals = [], changes = [], ends = [], live } = seen;
+      return {
+        events: events.length, resets: resets.length, refusals: refusals.length, changes: changes.length, ends: ends.length,
+        progress: changes.at(-1)?.progress ?? null, live, state: client.status.state,
+      };
     },
 
     /** Many clients, some at a time, each from start to end: what there is after `count` events, or after the time. */
@@ -74,6 +152,7 @@ export function recorder({ createClient }) {
 
     closeAll() {
       for (const { client } of clients.values()) client.close();
+      clients.clear();
     },
   };
   return self;

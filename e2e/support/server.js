@@ -106,6 +106,15 @@ class Server {
     return published;
   }
 
+  /** The same in one request. */
+  async publishBatch(channel, first, count) {
+    const numbers = Array.from({ length: count }, (_, at) => first + at);
+    const body = numbers.map((n) => JSON.stringify({ channel, data: { n } })).join('\n');
+    const answer = await fetch(new URL('/v1/publish', this.url), { method: 'POST', headers: { 'content-type': 'application/x-ndjson' }, body });
+    const lines = (await answer.text()).trim().split('\n').map((line) => JSON.parse(line));
+    return numbers.map((n, at) => ({ n, id: lines[at].id }));
+  }
+
   /** Cuts a stream by its connection's name. */
   async cut(connection) {
     const answer = await this.request('DELETE', `/v1/connections/${connection}`);

@@ -20,7 +20,7 @@ const BROWSER = 'webkit2gtk-4.1/MiniBrowser';
 const LIBRARIES = '/usr/lib';
 
 /** No graphics card, no desktop and no settings of a user. */
-const ENVIRONMENT = {
+export const ENVIRONMENT = {
   GDK_BACKEND: 'x11', GSETTINGS_BACKEND: 'memory', LIBGL_ALWAYS_SOFTWARE: '1', NO_AT_BRIDGE: '1',
   WEBKIT_DISABLE_DMABUF_RENDERER: '1',
 };
@@ -56,7 +56,7 @@ export async function launchWebKit() {
 }
 
 /** The display chooses its own number, so that none is taken twice. */
-async function startDisplay() {
+export async function startDisplay() {
   const args = ['-displayfd', '3', '-screen', '0', '1024x768x24', '-nolisten', 'tcp'];
   const child = spawn(DISPLAY, args, { stdio: ['ignore', 'ignore', 'ignore', 'pipe'] });
   child.ended = once(child, 'close');
@@ -67,7 +67,7 @@ async function startDisplay() {
   return { process: child, name: `:${String(number).trim()}` };
 }
 
-async function browserFile() {
+export async function browserFile() {
   if (process.env.WEBKIT) return process.env.WEBKIT;
   for (const folder of await readdir(LIBRARIES)) {
     const files = await readdir(join(LIBRARIES, folder, 'webkit2gtk-4.1')).catch(() => []);
