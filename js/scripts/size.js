@@ -6,8 +6,8 @@ import { build } from 'esbuild';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 
-// The goal is 8 kB. By what it is made of, compressed: the link with its transport, parser and requests 3.7 kB, feeds and hub
-// 2.4 kB, the lane 0.8 kB, jobs 0.8 kB, the rest 2.1 kB. What comes later may be missing, since browsers remember for the life
+// The goal is 8 kB. By what it is made of, compressed: the link with its transport, parser and requests 3.8 kB, feeds and hub
+// 2.4 kB, the lane 1.0 kB, jobs 0.9 kB, the rest 1.8 kB. What comes later may be missing, since browsers remember for the life
 // of a page that a module could not be fetched, so only that comes later for which there is something else to do.
 const BUDGET_BYTES = 10_100;
 
