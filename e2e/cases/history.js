@@ -51,6 +51,7 @@ export const HISTORY = {
     run: async (c) => {
       const late = c.side('late');
       await late.publishBatch(700);
+      await behindThem(c);
       c.proxy.nextTo(PAGE, {}, { cut: 5_000, how: 'rst' });
       await late.open({ from: 'start' });
       await late.publish(2);
@@ -94,6 +95,7 @@ export const HISTORY = {
       // Everything but what its cursor saw and what is kept.
       late.published.splice(0, Infinity, ...all.slice(-5));
       late.resets.push({ reason: 'expired', behind: 0 });
+      await behindThem(c);
       c.proxy.nextTo(PAGE, { cut: AMID, how: 'rst' });
       await late.open({ from: { id } });
       await late.received();
@@ -105,10 +107,17 @@ function faults(all, more) {
   return Object.fromEntries(Object.entries(all).map(([what, fate]) => [`history ${what}`, { ...more, run: async (c) => filled(c, [fate]) }]));
 }
 
+/** The stream has moved past what is there, so that the first page has all of it. */
+async function behindThem(c) {
+  await c.publish(1);
+  await c.received();
+}
+
 /** A channel that has events joins an open stream, and the reads of what was there have their fates, in turn. */
 async function filled(c, fates, { received = true } = {}) {
   const late = c.side('late');
   await late.publish(5);
+  await behindThem(c);
   c.proxy.nextTo(PAGE, ...fates);
   await late.open({ from: 'start' });
   await eventually('the first fault', () => c.proxy.beside.some(({ met }) => met));

@@ -131,6 +131,10 @@ function trial(server, proxy, place, { native, logIn, given, resets = [], closed
       const told = seen.errors.map(({ code }) => code).filter((code) => !may.includes(code));
       assert.deepEqual(told, errors.filter((code) => !native || code !== 'http'));
       assert.equal(proxy.unmet(), 0, 'faults that were never met');
+      for (const { fate: { cut, stall }, sent, head } of [...proxy.asked, ...proxy.beside]) {
+        const at = cut ?? stall;
+        if (at !== undefined) assert.equal(sent - head, at, 'an answer that ended before its fault');
+      }
       await given();
     },
   };

@@ -13,6 +13,11 @@ const AT_ONCE = 50;
 /** Clients of one command: some seconds. */
 const BATCH = 100;
 
+/** Subscriptions of one command; they are one client, and wait for their second try too. */
+const READERS = 80;
+
+const PAGE = /^GET \/v1\/history$/;
+
 /** All that can be in an event: a type, several lines, characters of several bytes, and nothing. */
 const EVENTS = [
   { event: 'status-update', data: { n: 0, title: 'Grüße, 世界 🎉' } },
@@ -64,6 +69,30 @@ describe('A stream that is cut', { concurrency: 2, timeout: 300_000 }, () => {
         t.diagnostic(`${cuts.length} cuts in ${Math.round(performance.now() - began)} ms`);
       });
     }
+
+    test(`in ${engine}, of whose history the answer is cut after any byte, loses and repeats nothing`, async (t) => {
+      const { place, proxy, before, owed } = await begin(t, engine);
+      proxy.nextTo(PAGE, {});
+      await (await fetch(`${proxy.url}/v1/history?channel=orders&after=${before}`)).text();
+      const [{ sent }] = proxy.beside;
+      // One byte closed, the next one reset. To browsers, heads and bodies that are closed may be whole, and no history: the client
+      // then opens a stream of its own, of which they have six.
+      const cuts = Array.from({ length: sent }, (_, at) => ({ cutHead: at, how: engine === 'node' && at % 2 === 0 ? 'fin' : 'rst' }));
+      // What was published as text is text in history.
+      const listed = owed.map((event, n) => ('text' in EVENTS[n] ? { ...event, data: EVENTS[n].text } : event));
+      await place.start('it', { ...SPEC, channels: 'other' });
+      await place.until('it', 'the start', ({ state }) => state === 'open');
+      const began = performance.now();
+      for (let from = 0; from < cuts.length; from += READERS) {
+        const batch = cuts.slice(from, from + READERS);
+        proxy.nextTo(PAGE, ...batch);
+        const records = await place.many('it', { channels: 'orders', subscribe: { from: { id: before } } }, { times: batch.length, count: owed.length, limitMs: 40_000 });
+        for (const { events, resets, refusals } of records) assert.deepEqual([events, resets, refusals], [listed, [], []]);
+        assert.equal(proxy.unmet(), 0);
+      }
+      assert.deepEqual((await place.seen('it')).errors, []);
+      t.diagnostic(`${cuts.length} cuts in ${Math.round(performance.now() - began)} ms`);
+    });
   }
 });
 
