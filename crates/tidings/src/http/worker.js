@@ -217,7 +217,7 @@
       "use strict";
       init_backoff();
       init_limits();
-      NO_HISTORY = [400, 404, 405, 501];
+      NO_HISTORY = [200, 400, 404, 405, 501];
       UNKNOWN = ["epoch", "ahead", "malformed"];
     }
   });
@@ -304,8 +304,10 @@
 
   // api.ts
   init_error();
+  init_limits();
   function createApi(options, env, auth) {
     const { base } = env.page;
+    const { stallTimeout } = options;
     const stream = absolute(options.url ?? "/events");
     const { origin, pathname } = options.api === void 0 ? stream : absolute(options.api);
     const root = origin + (options.api === void 0 ? pathname.replace(/(\/v1)?\/[^/]*$/, "") : pathname.replace(/\/$/, ""));
@@ -340,10 +342,15 @@
       call(method, path, options2) {
         const url = new URL(`${root}/v1/${path}`);
         for (const [name2, value] of stream.searchParams) url.searchParams.append(name2, value);
-        return api.send(method, url, options2);
+        return api.send(method, url, { limitMs: typeof stallTimeout === "number" ? stallTimeout : 2.5 * KEEPALIVE_DEFAULT_MS, ...options2 });
       },
-      async send(method, url, { body, signal, token } = {}) {
-        const init = { method, cache: "no-store", signal: signal ?? null };
+      async send(method, url, { body, signal, limitMs, token } = {}) {
+        const own = new AbortController();
+        const abort = () => own.abort();
+        if (signal?.aborted) abort();
+        signal?.addEventListener("abort", abort);
+        const timer = limitMs && env.setTimeout(abort, limitMs);
+        const init = { method, cache: "no-store", signal: own.signal };
         if (body !== void 0) {
           init.body = JSON.stringify(body);
           init.headers = { "content-type": "application/json" };
@@ -360,6 +367,9 @@
           if (cause instanceof TidingsError) throw cause;
           const code = status === void 0 ? "network" : "http";
           throw new TidingsError(code, `${method} ${url.pathname}: ${String(cause)}`, { cause, status, raw: raw.slice(0, 1e3) });
+        } finally {
+          env.clearTimeout(timer);
+          signal?.removeEventListener("abort", abort);
         }
       },
       async join(connection, channels) {
@@ -820,6 +830,7 @@ ${value}`;
     let streaming = /* @__PURE__ */ new Set();
     let news = /* @__PURE__ */ new Set();
     let running = false;
+    let target;
     let fixed = false;
     let misses = 0;
     let refusedAt = null;
@@ -843,6 +854,10 @@ ${value}`;
       },
       refused
     }, own?.channel);
+    function widen(channels) {
+      streaming = /* @__PURE__ */ new Set([...streaming, ...channels]);
+      for (const channel of channels) target?.searchParams.append("channel", channel);
+    }
     function url() {
       const { searchParams } = api.stream;
       const url2 = own ? api.resolve(own.path) : new URL(api.stream);
@@ -851,7 +866,7 @@ ${value}`;
       else for (const channel of streaming) append("channel", channel);
       if (link.position === null && start === "start") append("from", start);
       if (link.position === null && typeof start === "object" && "last" in start) append("from", `last:${start.last}`);
-      return url2;
+      return target = url2;
     }
     function open(channels) {
       const before = streaming;
@@ -911,7 +926,7 @@ ${value}`;
       if (link.connection !== connection) return sync();
       if (failed) return notAdded(failed, connection, channels);
       misses = 0;
-      streaming = /* @__PURE__ */ new Set([...streaming, ...channels]);
+      widen(channels);
       sink.joined(channels, position);
       sync();
     }
@@ -962,7 +977,7 @@ ${value}`;
       },
       adopt(connection, channels) {
         if (link.connection !== connection) return false;
-        streaming = /* @__PURE__ */ new Set([...streaming, ...channels]);
+        widen(channels);
         return true;
       },
       has: (channel) => running && streaming.has(channel) && !news.has(channel),
