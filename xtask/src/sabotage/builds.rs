@@ -285,6 +285,27 @@ pub(super) const BUILDS: &[Build] = &[
         replace: "unwrap_or_else(PoisonError::into_inner).get(&hash(ticket)).map(|w| Waiting { authorized: w.authorized.clone(), until_ms: w.until_ms });",
         catchers: &[Grants(20), Unit("tidings", "auth::ticket")],
     },
+    Build {
+        name: "open streams are not judged again",
+        file: "crates/tidings/src/auth/live.rs",
+        find: "        if connections.insert(connection) && connections.len() == 1 {",
+        replace: "        if connections.insert(connection) && connections.is_empty() {",
+        catchers: &[BlackBox("tidings", "whoever_judged_is_asked_again")],
+    },
+    Build {
+        name: "keys that are read again do not count",
+        file: "crates/tidings-server/src/auth/jwt/mod.rs",
+        find: "        *own = Arc::new(Keys { list: keys, version: own.version + 1 });",
+        replace: "        *own = Arc::new(Keys { list: own.list.clone(), version: own.version + u64::from(keys.is_empty()) });",
+        catchers: &[BlackBox("tidings-server", "rotation"), Unit("tidings-server", "auth::jwt")],
+    },
+    Build {
+        name: "a token that was checked is good for ever",
+        file: "crates/tidings-server/src/auth/jwt/mod.rs",
+        find: "            return Judged::Ours(if grant.is_over(now_ms) { Err(AuthError::Expired) } else { Ok(grant) });",
+        replace: "            return Judged::Ours(Ok(grant));",
+        catchers: &[Unit("tidings-server", "auth::jwt")],
+    },
 ];
 
 #[cfg(test)]
