@@ -58,6 +58,15 @@ fn numbers(socket: &mut TcpStream, last: usize) -> Vec<usize> {
     text.lines().filter_map(|line| line.strip_prefix("data: ")?.parse().ok()).collect()
 }
 
+/// Says that it is over when it is dropped.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn keys_are_exchanged_a_hundred_times_and_no_request_with_another_one_notices() {
     let folder = tempfile::tempdir().unwrap();
@@ -88,6 +97,8 @@ fn keys_are_exchanged_a_hundred_times_and_no_request_with_another_one_notices() 
                 assert_eq!(publish(address, &lasting, number), 201, "request {number}");
             }
         });
+        // Whether the turns end or fail: the publisher would go on for ever.
+        let ends = Ends(&is_over);
         let mut before = bearer("turns", &secret(1));
         for turn in 2..2 + TURNS {
             put(&turns, &secret(turn));
@@ -102,7 +113,7 @@ fn keys_are_exchanged_a_hundred_times_and_no_request_with_another_one_notices() 
             assert_eq!(ask_as(address, &before, "GET", "/v1/channels?channel=a", "").0, 401, "turn {turn}");
             before = now;
         }
-        is_over.store(true, Ordering::SeqCst);
+        drop(ends);
         publisher.join().unwrap();
     });
     let count = asked.into_inner();
