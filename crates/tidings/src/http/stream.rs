@@ -5,6 +5,7 @@
 //! survives.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -41,6 +42,7 @@ pub(crate) struct Handed {
     ticket: Ticket,
     preamble: Bytes,
     begin: Begin,
+    wait: Duration,
 }
 
 /// Where delivery starts.
@@ -71,7 +73,9 @@ impl Handed {
 
     fn opening(self, sink: NewSink) -> Opening {
         let Begin { cursor, grace, end_after, until_ms } = self.begin;
-        Opening { sink, ticket: self.ticket, preamble: self.preamble, cursor, grace, end_after, until_ms }
+        let wait_ms = u64::try_from(self.wait.as_millis()).unwrap_or(u64::MAX);
+        let (ticket, preamble) = (self.ticket, self.preamble);
+        Opening { sink, ticket, preamble, cursor, grace, end_after, until_ms, wait_ms }
     }
 }
 
@@ -169,10 +173,12 @@ pub(crate) async fn open(
     if hub.0.memory.is_over() {
         return refuse(hub, parts, Code::Overloaded);
     }
-    match hub.0.pace.turn(crate::clock::now_us()) {
-        None => return refuse(hub, parts, Code::Overloaded),
-        Some(wait) if wait.is_zero() => {}
-        Some(wait) => tokio::time::sleep(wait).await,
+    let Some(wait) = hub.0.pace.turn(crate::clock::now_us()) else {
+        return refuse(hub, parts, Code::Overloaded);
+    };
+    let handoff = parts.extensions.get::<Handoff>();
+    if handoff.is_none() && !wait.is_zero() {
+        tokio::time::sleep(wait).await;
     }
     let position = request.position;
     let Some(Decided { mut preamble, begin, subscription }) = decide(hub, &caller, &subject, request).await?
@@ -189,15 +195,16 @@ pub(crate) async fn open(
         return deny(hub, parts, position, &error.into(), &[]);
     }
     hub.0.auth.live.watch(hub, ticket.subscription.id, &caller.0);
-    if let Some(handoff) = parts.extensions.get::<Handoff>() {
+    if let Some(handoff) = handoff {
         let mut bytes = head_bytes(parts);
         bytes.append(&mut preamble);
-        handoff.leave(Handed { ticket, preamble: bytes.into(), begin });
+        // It waits for its turn at its shard: the memory of a request is many times that of a stream.
+        handoff.leave(Handed { ticket, preamble: bytes.into(), begin, wait });
         // The driver stops polling this connection and takes its socket; there is nobody to answer.
         return std::future::pending().await;
     }
     let pipe = BodyPipe::new();
-    let handed = Handed { ticket, preamble: preamble.into(), begin };
+    let handed = Handed { ticket, preamble: preamble.into(), begin, wait: Duration::ZERO };
     hub.0.shards.open(handed.opening(NewSink::Body(Arc::clone(&pipe))));
     Ok((head(parts), Body::new(StreamBody(pipe))).into_response())
 }

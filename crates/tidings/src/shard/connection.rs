@@ -23,6 +23,8 @@ pub(super) struct Conn {
     pub(super) closing: bool,
     /// A write was refused: the sink says when there is room.
     pub(super) blocked: bool,
+    /// Its turn has not come: nothing of it was written yet.
+    pub(super) waiting: bool,
     /// A reader thread has its errand.
     pub(super) reading: bool,
     /// It stands in the list of those that want their next slice.

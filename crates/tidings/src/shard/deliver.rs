@@ -372,6 +372,7 @@ impl Shard {
 
     /// Ends a connection once what is pending is gone.
     pub(super) fn close(&mut self, key: Key) {
+        self.begin(key);
         self.unlist(key);
         let Some(conn) = self.conn(key) else { return };
         if conn.closing {

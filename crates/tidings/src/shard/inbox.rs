@@ -37,6 +37,8 @@ pub(crate) struct Opening {
     pub(crate) end_after: Option<Seq>,
     /// It may be written to until then, Unix milliseconds.
     pub(crate) until_ms: Option<u64>,
+    /// How long its first bytes wait, milliseconds: only a socket has to.
+    pub(crate) wait_ms: u64,
 }
 
 /// A way out that the shard has yet to register.

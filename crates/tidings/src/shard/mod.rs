@@ -24,6 +24,8 @@ mod shed;
 
 mod until;
 
+mod turn;
+
 mod run;
 
 use std::sync::Arc;

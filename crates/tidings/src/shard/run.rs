@@ -31,6 +31,8 @@ const SLICES_PER_TURN: usize = if cfg!(debug_assertions) { 8 } else { 64 };
 const EVENTS_PER_TURN: usize = 1_024;
 /// How long a peer may take to close after we did, or to take what is pending of a stream that is to be closed.
 pub(super) const LINGER_MS: u64 = 2_000;
+/// What a socket is watched for.
+const ROOM: Interest = Interest::READABLE.add(Interest::WRITABLE);
 const WAKER: Token = Token(usize::MAX);
 
 /// A delivery thread and the connections that it owns.
@@ -202,7 +204,7 @@ impl Shard {
 
     /// Registers a connection as behind, then writes its preamble. Register, then read: nothing can fall between.
     fn open(&mut self, opening: Opening) {
-        let Opening { sink, ticket, preamble, cursor, grace, end_after, until_ms } = opening;
+        let Opening { sink, ticket, preamble, cursor, grace, end_after, until_ms, wait_ms } = opening;
         self.serials = self.serials.wrapping_add(1);
         let entry = self.conns.vacant_entry();
         let key = Key { place: place(entry.key()), serial: self.serials };
@@ -210,7 +212,7 @@ impl Shard {
             NewSink::Body(pipe) => Sink::Body(Feed::new(pipe, Arc::clone(&self.inbox), key)),
             NewSink::Socket(socket) => {
                 let mut socket = mio::net::TcpStream::from_std(socket);
-                let interest = Interest::READABLE | Interest::WRITABLE;
+                let interest = if wait_ms == 0 { ROOM } else { Interest::READABLE };
                 if let Err(error) = self.poll.registry().register(&mut socket, Token(entry.key()), interest) {
                     tracing::warn!(%error, "cannot watch a socket");
                     return;
@@ -229,6 +231,7 @@ impl Shard {
             timers: Timers::new(self.now_ms, seed, &self.timing),
             closing: false,
             blocked: false,
+            waiting: false,
             reading: false,
             queued: false,
             ended: false,
@@ -255,7 +258,11 @@ impl Shard {
             return self.refuse(key, &refusal);
         }
         self.set_until(key, until_ms);
-        self.say(key, preamble);
+        if wait_ms == 0 {
+            self.say(key, preamble);
+        } else {
+            self.wait(key, preamble, wait_ms);
+        }
         // It was admitted before a deletion that this shard has told already.
         for (channel, upto) in self.deletions_for(key, cursor) {
             self.delete_for(key, &channel, upto);
@@ -334,6 +341,8 @@ impl Shard {
     }
 
     fn drain_one(&mut self, key: Key, spread_ms: u32) {
+        // It has to have begun to be told when to come back.
+        self.begin(key);
         let now = self.now_ms;
         if let Some(conn) = self.conns.get_mut(key.place as usize) {
             let seed = Seed(conn.subscription().id);
@@ -370,10 +379,11 @@ impl Shard {
         if conn.closing && conn.rare.as_ref().is_some_and(|r| (1..=now).contains(&r.linger_until_ms)) {
             return self.remove(key);
         }
+        self.begin(key);
         if self.look_at_end(key) {
             return;
         }
-        let Some(conn) = self.conns.get_mut(key.place as usize) else { return };
+        let Some(conn) = self.conn(key) else { return };
         let quiet = conn.place.is_in_step() && conn.is_free() && !conn.closing;
         let moved = position > conn.told && !in_pass;
         match conn.timers.poll(now, &timing, moved) {
@@ -413,6 +423,15 @@ impl Shard {
         }
         self.close(key);
         self.wheel.set(key, self.now_ms + LINGER_MS);
+    }
+
+    /// Watches a socket for room too. It says at once that there is some.
+    pub(super) fn watch_for_room(&mut self, key: Key) -> std::io::Result<()> {
+        let (at, registry) = (key.place as usize, self.poll.registry());
+        match self.conns.get_mut(at).map(|conn| &mut conn.sink) {
+            Some(Sink::Socket(socket)) => registry.reregister(socket, Token(at), ROOM),
+            Some(Sink::Body(_)) | None => Ok(()),
+        }
     }
 
     /// Takes a connection off its channels, so that no pass lists it again.
@@ -493,6 +512,7 @@ mod tests {
         let subscription = Subscription::new("dev", vec![channel()], Encoding::Plain);
         shard.open(Opening {
             until_ms: None,
+            wait_ms: 0,
             sink: NewSink::Body(Arc::clone(&pipe)),
             ticket: registry.admit(subscription).unwrap(),
             preamble: Bytes::from_static(b":\n\n"),

@@ -83,6 +83,7 @@ impl Shard {
     /// Says why, and ends. What is left of a frame is not written: the client has not taken its id.
     pub(super) fn refuse(&mut self, key: Key, refusal: &Refusal) {
         let (now, position) = (self.now_ms, self.position);
+        self.begin(key);
         let Some(conn) = self.conn(key).filter(|conn| !conn.closing) else { return };
         // Whatever is still found for it, or owed to it, is not sent.
         conn.until_ms = 0;

@@ -20,6 +20,7 @@ on_each_engine! {
     a_reader_that_takes_nothing_for_the_stall_time_is_closed,
     too_many_streams_are_told_to_come_back,
     a_stream_ends_at_the_end_of_its_life_and_resumes,
+    a_stream_that_waits_for_its_turn_can_be_closed_and_misses_nothing,
     a_client_behind_a_proxy_is_counted_by_the_address_that_the_proxy_saw,
 }
 
@@ -50,6 +51,25 @@ async fn a_connection_is_listed_and_freed_when_its_client_goes(engine: Engine) {
     drop(socket);
     server.until_metric("tidings_connections", 0.0).await;
     assert_eq!(server.get("/v1/connections").await.json(), json!({"connections": []}));
+}
+
+async fn a_stream_that_waits_for_its_turn_can_be_closed_and_misses_nothing(engine: Engine) {
+    let server = Server::start_with(engine, |s| s.streams_per_second(1)).await;
+    // One comes at once, one more of the burst; the others would wait for one and two seconds.
+    let _burst = (server.stream("channel=a").await, server.stream("channel=a").await);
+    let publish = async {
+        server.until_metric("tidings_connections", 4.0).await;
+        server.numbers("a", 0..3).await;
+        let closed = server.delete("/v1/connections?subject=eve").await.json();
+        assert_eq!(closed["closed"], 1);
+    };
+    let waits = server.stream("channel=a&as=ada");
+    let (mut ada, mut eve, ()) = tokio::join!(waits, server.stream("channel=a&as=eve"), publish);
+    eve.hello().await;
+    // On a slow machine it may have begun, and got some.
+    while eve.next().await.is_some() {}
+    ada.hello().await;
+    assert_eq!(ada.numbers(3).await, [0, 1, 2]);
 }
 
 async fn a_closed_connection_resumes_without_a_loss(engine: Engine) {
