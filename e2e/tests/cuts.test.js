@@ -70,14 +70,16 @@ describe('A stream that is cut', { concurrency: 2, timeout: 300_000 }, () => {
       });
     }
 
-    test(`in ${engine}, of whose history the answer is cut after any byte, loses and repeats nothing`, async (t) => {
+    test(`in ${engine}, of whose history the answer is cut, loses and repeats nothing`, async (t) => {
       const { place, proxy, before, owed } = await begin(t, engine);
       proxy.nextTo(PAGE, {});
       await (await fetch(`${proxy.url}/v1/history?channel=orders&after=${before}`)).text();
       const [{ sent }] = proxy.beside;
       // One byte closed, the next one reset. To browsers, heads and bodies that are closed may be whole, and no history: the client
       // then opens a stream of its own, of which they have six.
-      const cuts = Array.from({ length: sent }, (_, at) => ({ cutHead: at, how: engine === 'node' && at % 2 === 0 ? 'fin' : 'rst' }));
+      // They have the same client as Node, so every fifth byte is enough of them.
+      const cuts = Array.from({ length: sent }, (_, at) => ({ cutHead: at, how: engine === 'node' && at % 2 === 0 ? 'fin' : 'rst' }))
+        .filter(({ cutHead }) => engine === 'node' || cutHead % 5 === 0);
       // What was published as text is text in history.
       const listed = owed.map((event, n) => ('text' in EVENTS[n] ? { ...event, data: EVENTS[n].text } : event));
       await place.start('it', { ...SPEC, channels: 'other' });

@@ -27,7 +27,7 @@ const RUSTFLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-
 const BUILT: &str = "target/fuzz";
 
 /// How long a target runs in `cargo xtask test`, beside the corpus and the regressions.
-const STEP_SECONDS: u64 = 3;
+const STEP_SECONDS: u64 = 2;
 
 /// How long a target runs if nobody says.
 const SECONDS: u64 = 30;
