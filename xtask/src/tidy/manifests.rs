@@ -36,6 +36,7 @@ const ALLOWED: &[&str] = &[
     "libfuzzer-sys",
     "listenfd",
     "memchr",
+    "mimalloc",
     "mio",
     "pin-project-lite",
     "prometheus-client",
