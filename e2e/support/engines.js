@@ -20,7 +20,8 @@ const PAGE = '<!doctype html><title>client</title><script type="module" src="/su
 
 /** Recorders are asked again and again; a browser answers in some milliseconds. */
 const LOOK_EVERY_MS = 20;
-const SEEN_MS = 20_000;
+// Patience, not a promise: three browsers at once on two cores may stand still for long.
+const SEEN_MS = 45_000;
 
 /** A place for clients of the server behind `proxy`: the proxy's own origin, or another one. */
 export async function openEngine(t, engine, proxy, { origin = null, kind = 'window' } = {}) {

@@ -199,7 +199,7 @@ export async function lineMatching(child, pattern, limitMs) {
 }
 
 /** Resolves once `check` returns something; what it returned. */
-export async function eventually(what, check, limitMs = 20_000) {
+export async function eventually(what, check, limitMs = 45_000) {
   const deadline = performance.now() + limitMs;
   for (;;) {
     const found = await check();
