@@ -9,6 +9,7 @@ pub(crate) mod http;
 mod jobs;
 mod library;
 mod oneoff;
+mod order;
 mod publisher;
 mod random;
 pub(crate) mod reader;
@@ -25,6 +26,7 @@ use anyhow::{Context, Result, bail};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep};
 
+use self::order::Order;
 pub(crate) use self::publisher::{Form, Job, Publisher};
 pub(crate) use self::random::Random;
 pub(crate) use self::reader::{Pace, Plan};
@@ -99,25 +101,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     if arguments.iter().any(|a| a == "--grants") {
         return grants::run(arguments);
     }
-    let mut time = Duration::from_secs(60);
-    let mut seed = fresh_seed();
-    let mut rest = arguments.iter();
-    while let Some(argument) = rest.next() {
-        let mut number = || -> Result<u64> {
-            let text = rest.next().with_context(|| format!("{argument} needs a number"))?;
-            text.parse().with_context(|| format!("{text} is not a number"))
-        };
-        match argument.as_str() {
-            "--minutes" => time = Duration::from_secs(60 * number()?),
-            "--seconds" => time = Duration::from_secs(number()?),
-            "--seed" => seed = number()?,
-            other => {
-                bail!(
-                    "torture does not know {other}: --minutes M, --seconds S, --seed N, --power, --vanish, --jobs, --grants"
-                )
-            }
-        }
-    }
+    let order = Order::read(arguments, "", Duration::from_secs(60))?;
+    let Order { time, seed, .. } = order;
     let binary = build(&workspace())?;
     let size = Size::full(time, seed);
     let seconds = time.as_secs();
@@ -127,12 +112,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     );
     let (report, summary) = torture(&binary, &size)?;
     println!("faults: {summary}");
-    print!("{report}");
-    println!("torture: {}", if report.passed() { "passed" } else { "FAILED" });
-    if !report.passed() {
-        println!("again: cargo xtask torture --seconds {seconds} --seed {seed}");
-    }
-    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(order.tell(&report, report.passed()))
 }
 
 pub(crate) fn fresh_seed() -> u64 {

@@ -46,6 +46,25 @@ pub(crate) struct Plan {
     pub(crate) cuts: bool,
 }
 
+impl Pace {
+    /// Waits between two bites; one that stalls does so for at most so long, and not beyond the faults.
+    pub(super) async fn dawdle(self, world: &World, random: &mut Random, stall_ms_max: u64) {
+        match self {
+            Self::Fast => {}
+            Self::Slow => sleep(random.millis(1, 12)).await,
+            Self::Stalling if random.percent(2) => {
+                world.count("stalls");
+                let mut phase = world.phase.subscribe();
+                tokio::select! {
+                    () = sleep(random.millis(500, stall_ms_max)) => {}
+                    _ = phase.wait_for(|phase| *phase != Phase::Faults) => {}
+                }
+            }
+            Self::Stalling => {}
+        }
+    }
+}
+
 /// Enters a client into the trace; returns its number.
 pub(crate) fn enter(world: &World, plan: &Plan) -> usize {
     let mut clients = world.clients.borrow_mut();
@@ -173,7 +192,7 @@ impl Reader {
         loop {
             let faults = self.world.phase() == Phase::Faults;
             if faults {
-                self.dawdle().await;
+                self.plan.pace.dawdle(&self.world, &mut self.random, 6_000).await;
             }
             let read = timeout(SILENCE, stream.read(&mut buffer));
             let count = tokio::select! {
@@ -202,22 +221,6 @@ impl Reader {
             0 | 1 => self.random.millis(0, 30),
             2..=4 => self.random.millis(30, 1_500),
             _ => self.random.millis(1_500, 15_000),
-        }
-    }
-
-    async fn dawdle(&mut self) {
-        match self.plan.pace {
-            Pace::Fast => {}
-            Pace::Slow => sleep(self.random.millis(1, 12)).await,
-            Pace::Stalling if self.random.percent(2) => {
-                self.world.count("stalls");
-                let mut phase = self.world.phase.subscribe();
-                tokio::select! {
-                    () = sleep(self.random.millis(500, 6_000)) => {}
-                    _ = phase.wait_for(|phase| *phase != Phase::Faults) => {}
-                }
-            }
-            Pace::Stalling => {}
         }
     }
 

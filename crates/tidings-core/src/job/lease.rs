@@ -1,6 +1,6 @@
 //! Leases: who runs a job now.
 //!
-//! Owns: granting, renewing and losing a lease, and the claim that every report of a leased job makes. Does not know:
+//! Owns: beginning, renewing and losing a lease, and the claim that every report of a leased job makes. Does not know:
 //! which of several jobs is leased next, tokens (it is given their hashes).
 //! Flow: `handle_lease` → reports with a claim → `handle_release`, an end, or silence (`due`).
 

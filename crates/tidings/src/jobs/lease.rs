@@ -1,7 +1,7 @@
 //! Handing jobs to workers.
 //!
-//! Owns: granting leases, the wait for one, renewing many at once. Does not know: HTTP, the order of jobs (`index`).
-//! Flow: `lease` → the index → `grant`, one append for each → the jobs and their tokens · `renew`.
+//! Owns: beginning leases, the wait for one, renewing many at once. Does not know: HTTP, the order of jobs (`index`).
+//! Flow: `lease` → the index → `begin_lease`, one append for each → the jobs and their tokens · `renew`.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;

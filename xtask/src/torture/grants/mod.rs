@@ -11,16 +11,15 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep};
 
 use self::office::{Keys, Office};
+use super::order::Order;
 use super::server::Server;
 use super::world::{Phase, World};
-use super::{
-    Place, Publisher, Random, build, everything, fault, free_address, fresh_seed, judge, mark, workspace,
-};
+use super::{Place, Publisher, Random, build, everything, fault, free_address, judge, mark, workspace};
 use crate::checker::Report;
 
 /// Channels of the application, beside one for each subject. The names of some are the beginnings of others.
@@ -65,20 +64,8 @@ impl Size {
 
 /// Reads the arguments and runs.
 pub(super) fn run(arguments: &[String]) -> Result<ExitCode> {
-    let (mut time, mut seed) = (Duration::from_secs(60), fresh_seed());
-    let mut rest = arguments.iter().filter(|argument| *argument != "--grants");
-    while let Some(argument) = rest.next() {
-        let mut number = || -> Result<u64> {
-            let text = rest.next().with_context(|| format!("{argument} needs a number"))?;
-            text.parse().with_context(|| format!("{text} is not a number"))
-        };
-        match argument.as_str() {
-            "--minutes" => time = Duration::from_secs(60 * number()?),
-            "--seconds" => time = Duration::from_secs(number()?),
-            "--seed" => seed = number()?,
-            other => bail!("torture --grants does not know {other}: --minutes M, --seconds S, --seed N"),
-        }
-    }
+    let order = Order::read(arguments, " --grants", Duration::from_secs(60))?;
+    let Order { time, seed, .. } = order;
     let binary = build(&workspace())?;
     let size = Size::full(time, seed);
     let seconds = time.as_secs();
@@ -88,12 +75,7 @@ pub(super) fn run(arguments: &[String]) -> Result<ExitCode> {
     );
     let (report, summary) = torture(&binary, &size)?;
     println!("grants: {summary}");
-    print!("{report}");
-    println!("torture: {}", if report.passed() { "passed" } else { "FAILED" });
-    if !report.passed() {
-        println!("again: cargo xtask torture --grants --seconds {seconds} --seed {seed}");
-    }
-    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(order.tell(&report, report.passed()))
 }
 
 /// One run with a given binary: the verdict, and what was done to it.

@@ -307,7 +307,7 @@ impl Subscriber {
         loop {
             let faults = self.world.phase() == Phase::Faults;
             if faults {
-                self.dawdle().await;
+                self.pace.dawdle(&self.world, &mut self.random, 4_000).await;
             }
             let count = tokio::select! {
                 read = timeout(SILENCE, stream.read(&mut buffer)) => match read {
@@ -359,22 +359,6 @@ impl Subscriber {
             Habit::Heeds | Habit::Lapses => return Instant::now() + never,
         };
         Instant::now() + Duration::from_micros(left / 100 * part)
-    }
-
-    async fn dawdle(&mut self) {
-        match self.pace {
-            Pace::Fast => {}
-            Pace::Slow => sleep(self.random.millis(1, 12)).await,
-            Pace::Stalling if self.random.percent(2) => {
-                self.world.count("stalls");
-                let mut phase = self.world.phase.subscribe();
-                tokio::select! {
-                    () = sleep(self.random.millis(500, 4_000)) => {}
-                    _ = phase.wait_for(|phase| *phase != Phase::Faults) => {}
-                }
-            }
-            Pace::Stalling => {}
-        }
     }
 
     async fn cut(&mut self, mut stream: TcpStream) -> Result<End> {

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tokio::time::{Instant, sleep};
 
@@ -29,7 +29,8 @@ use self::connection::Connection;
 use self::crowd::Crowd;
 use self::journal::micros;
 use self::trace::{Cancel, Made, Trace};
-use super::{Phase, Place, Random, Server, build, free_address, fresh_seed, open_to_all, said, workspace};
+use super::order::Order;
+use super::{Phase, Place, Random, Server, build, free_address, open_to_all, said, workspace};
 use crate::checker::Fact;
 
 /// The queues, of which one is nearly idle.
@@ -121,20 +122,8 @@ pub(super) fn run(arguments: &[String]) -> Result<ExitCode> {
     if let Some(("--jobs-worker", rest)) = arguments.split_first().map(|(a, rest)| (a.as_str(), rest)) {
         return worker::run(rest);
     }
-    let (mut time, mut seed) = (Duration::from_secs(300), fresh_seed());
-    let mut rest = arguments.iter().filter(|argument| *argument != "--jobs");
-    while let Some(argument) = rest.next() {
-        let mut number = || -> Result<u64> {
-            let text = rest.next().with_context(|| format!("{argument} needs a number"))?;
-            text.parse().with_context(|| format!("{text} is not a number"))
-        };
-        match argument.as_str() {
-            "--minutes" => time = Duration::from_secs(60 * number()?),
-            "--seconds" => time = Duration::from_secs(number()?),
-            "--seed" => seed = number()?,
-            other => bail!("torture --jobs does not know {other}: --minutes M, --seconds S, --seed N"),
-        }
-    }
+    let order = Order::read(arguments, " --jobs", Duration::from_secs(300))?;
+    let Order { time, seed, .. } = order;
     let binary = build(&workspace())?;
     let size = Size::of(time, seed);
     let seconds = time.as_secs();
@@ -144,12 +133,7 @@ pub(super) fn run(arguments: &[String]) -> Result<ExitCode> {
     );
     let (report, summary) = torture(&binary, &size)?;
     println!("faults: {summary}");
-    print!("{report}");
-    println!("torture: {}", if report.passed() { "passed" } else { "FAILED" });
-    if !report.passed() {
-        println!("again: cargo xtask torture --jobs --seconds {seconds} --seed {seed}");
-    }
-    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(order.tell(&report, report.passed()))
 }
 
 fn torture(binary: &Path, size: &Size) -> Result<(checker::Report, String)> {

@@ -210,10 +210,10 @@ fn terms_have_their_bounds() {
 
 #[test]
 fn a_lease_and_a_grace_have_their_bounds() {
-    let grant =
+    let new =
         |lease_ms| NewLease { hash: RIGHT, worker: "w".into(), lease_ms: Some(lease_ms), is_local: false };
     for (lease_ms, is_fine) in [(999, false), (1_000, true), (3_600_000, true), (3_600_001, false)] {
-        assert_eq!(job(|_| {}).handle_lease(NOW, grant(lease_ms)).is_ok(), is_fine, "{lease_ms}");
+        assert_eq!(job(|_| {}).handle_lease(NOW, new(lease_ms)).is_ok(), is_fine, "{lease_ms}");
     }
     let mut job = running(|_| {});
     let most = limits::CANCEL_GRACE_MS_MAX;
