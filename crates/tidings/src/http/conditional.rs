@@ -40,14 +40,14 @@ impl Validators {
     /// Evaluates a request, in the order of RFC 9110, 13.2.2.
     pub(super) fn select(&self, method: &Method, headers: &HeaderMap) -> Selection {
         if headers.contains_key(header::IF_MATCH) {
-            if !self.is_listed(headers, &header::IF_MATCH, Comparison::Strong) {
+            if !is_listed(headers, &header::IF_MATCH, &self.etag, Comparison::Strong) {
                 return Selection::Failed;
             }
         } else if date(headers, &header::IF_UNMODIFIED_SINCE).is_some_and(|date| self.modified > date) {
             return Selection::Failed;
         }
         let is_known = if headers.contains_key(header::IF_NONE_MATCH) {
-            self.is_listed(headers, &header::IF_NONE_MATCH, Comparison::Weak)
+            is_known(headers, &self.etag)
         } else {
             date(headers, &header::IF_MODIFIED_SINCE).is_some_and(|date| self.modified <= date)
         };
@@ -81,21 +81,25 @@ impl Validators {
         // A date counts only if it is exactly the one that was given out.
         text == self.etag || httpdate::parse_http_date(text).is_ok_and(|date| date == self.modified)
     }
+}
 
-    fn is_listed(&self, headers: &HeaderMap, name: &HeaderName, comparison: Comparison) -> bool {
-        let values = headers.get_all(name).iter().filter_map(|v| v.to_str().ok());
-        values.into_iter().any(|value| {
-            value.trim() == "*"
-                || tags(value)
-                    .any(|(is_weak, tag)| tag == self.etag && (comparison == Comparison::Weak || !is_weak))
-        })
-    }
+/// Whether the client says in `If-None-Match` that it has this.
+pub(super) fn is_known(headers: &HeaderMap, etag: &str) -> bool {
+    is_listed(headers, &header::IF_NONE_MATCH, etag, Comparison::Weak)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Comparison {
     Weak,
     Strong,
+}
+
+fn is_listed(headers: &HeaderMap, name: &HeaderName, etag: &str, comparison: Comparison) -> bool {
+    let mut values = headers.get_all(name).iter().filter_map(|v| v.to_str().ok());
+    values.any(|value| {
+        value.trim() == "*"
+            || tags(value).any(|(is_weak, tag)| tag == etag && (comparison == Comparison::Weak || !is_weak))
+    })
 }
 
 /// The entity tags of a list: whether it is weak, and the tag with its quotes. Ends where it is no list of tags.

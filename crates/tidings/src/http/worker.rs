@@ -7,6 +7,8 @@
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 
+use super::conditional::is_known;
+
 const SCRIPT: &str = include_str!("worker.js");
 
 /// A worker is started for pages of its own origin only, and is the same for everybody.
@@ -16,11 +18,9 @@ pub(super) async fn script(asked: HeaderMap) -> Response {
         (header::CONTENT_TYPE, "text/javascript; charset=utf-8".to_owned()),
         // Kept, but never used without asking: all tabs of a browser have one worker, whichever of them has started it.
         (header::CACHE_CONTROL, "no-cache".to_owned()),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
         (header::ETAG, etag.clone()),
     ];
-    let mut known = asked.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    if known.any(|tags| tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag)) {
+    if is_known(&asked, &etag) {
         return (StatusCode::NOT_MODIFIED, headers).into_response();
     }
     (headers, SCRIPT).into_response()
