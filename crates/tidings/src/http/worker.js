@@ -17,23 +17,8 @@
       __defProp(target, name2, { get: all[name2], enumerable: true });
   };
 
-  // error.ts
-  var TidingsError;
-  var init_error = __esm({
-    "error.ts"() {
-      "use strict";
-      TidingsError = class extends Error {
-        name = "TidingsError";
-        constructor(code, message, { cause, status, raw, job } = {}) {
-          super(message, cause === void 0 ? {} : { cause });
-          Object.assign(this, { code, status, raw, job });
-        }
-      };
-    }
-  });
-
   // limits.ts
-  var EVENT_CHARS_MAX, STREAM_CHANNELS_MAX, QUEUE_EVENTS_MAX, HISTORY_PAGE_EVENTS, RETRY_MIN_MS, RETRY_MAX_MS, RETRY_AFTER_MAX_MS, RETRY_DEFAULT_MS, KEEPALIVE_DEFAULT_MS, WAKE_SPREAD_MS, LINGER_MS, TIMER_MAX_MS, SHARE_ALIVE_MS, SHARE_SILENCE_MS, SHARE_TAB_MS, SHARE_GROUPS_MAX, SHARE_ANSWER_MS, FIRST_BYTES_MS, WORKER_TABS_MAX, WORKER_TOKEN_MS;
+  var EVENT_CHARS_MAX, STREAM_CHANNELS_MAX, QUEUE_EVENTS_MAX, HISTORY_PAGE_EVENTS, RETRY_MIN_MS, RETRY_MAX_MS, RETRY_AFTER_MAX_MS, RETRY_DEFAULT_MS, KEEPALIVE_DEFAULT_MS, WAKE_SPREAD_MS, LINGER_MS, TIMER_MAX_MS, JOB_GRACE_MS, SHARE_ALIVE_MS, SHARE_SILENCE_MS, SHARE_TAB_MS, SHARE_GROUPS_MAX, SHARE_ANSWER_MS, FIRST_BYTES_MS, WORKER_TABS_MAX, WORKER_TOKEN_MS;
   var init_limits = __esm({
     "limits.ts"() {
       "use strict";
@@ -49,6 +34,7 @@
       WAKE_SPREAD_MS = 500;
       LINGER_MS = 500;
       TIMER_MAX_MS = 2 ** 31 - 1;
+      JOB_GRACE_MS = 1e4;
       SHARE_ALIVE_MS = 3e3;
       SHARE_SILENCE_MS = 8e3;
       SHARE_TAB_MS = 15e4;
@@ -60,30 +46,367 @@
     }
   });
 
-  // backoff.ts
-  function backoffMs(random, { base = 500, max = 3e4 }, { attempt, floorMs = RETRY_DEFAULT_MS, retryAfterMs: retryAfterMs2 }) {
-    const jitter = random() * Math.min(max, base * 2 ** attempt);
-    return retryAfterMs2 === void 0 ? Math.max(jitter, floorMs) : Math.max(Math.min(retryAfterMs2, RETRY_AFTER_MAX_MS), floorMs) + jitter;
-  }
-  function retryAfterMs(header, now) {
-    const ms = Number(header) * 1e3 || Date.parse(header ?? "") - now;
-    return ms > 0 ? ms : void 0;
-  }
-  function pause(env, attempt, signal) {
+  // pause.ts
+  function sleep(env, ms, signal) {
     return new Promise((resolve) => {
-      const timer = env.setTimeout(resolve, 500 + env.random() * Math.min(3e4, 500 * 2 ** attempt));
-      signal.addEventListener("abort", () => {
+      if (signal.aborted) return resolve();
+      const timer = env.setTimeout(over, Math.min(Math.max(ms, 0), TIMER_MAX_MS));
+      function over() {
         env.clearTimeout(timer);
+        signal.removeEventListener("abort", over);
         resolve();
-      }, { once: true });
+      }
+      signal.addEventListener("abort", over);
     });
   }
-  var retryMs;
-  var init_backoff = __esm({
-    "backoff.ts"() {
+  function pause(env, attempt, signal) {
+    return sleep(env, 500 + env.random() * Math.min(3e4, 500 * 2 ** attempt), signal);
+  }
+  var init_pause = __esm({
+    "pause.ts"() {
       "use strict";
       init_limits();
-      retryMs = (ms) => Math.min(Math.max(ms, RETRY_MIN_MS), RETRY_MAX_MS);
+    }
+  });
+
+  // request.ts
+  function rootOf({ api: { beside }, options }) {
+    return beside.origin + beside.pathname.replace(options.api === void 0 ? /(\/v1)?\/[^/]*$/ : /\/$/, "");
+  }
+  function call(context, method, path, options) {
+    const { stream } = context.api;
+    const { stallTimeout } = context.options;
+    const url = new URL(`${rootOf(context)}/v1/${path}`);
+    for (const [name2, value] of stream.searchParams) url.searchParams.append(name2, value);
+    return send(context, method, url, { limitMs: typeof stallTimeout === "number" ? stallTimeout : 2.5 * KEEPALIVE_DEFAULT_MS, ...options });
+  }
+  async function send({ api, env, errors: errors2 }, method, url, { body, signal, limitMs, token } = {}) {
+    const own = new AbortController();
+    const abort = () => own.abort();
+    if (signal?.aborted) abort();
+    signal?.addEventListener("abort", abort);
+    const timer = limitMs && env.setTimeout(abort, limitMs);
+    const init = { method, cache: "no-store", signal: own.signal };
+    if (body !== void 0) {
+      init.body = JSON.stringify(body);
+      init.headers = { "content-type": "application/json" };
+    }
+    let status;
+    let raw = "";
+    try {
+      const answer = await api.fetch(url, init, token);
+      if (!answer.ok) throw await errors2.problem(answer);
+      raw = await answer.text();
+      status = answer.status;
+      return raw && JSON.parse(raw);
+    } catch (cause) {
+      if (cause instanceof errors2.TidingsError) throw cause;
+      const code = status === void 0 ? "network" : "http";
+      throw new errors2.TidingsError(code, `${method} ${url.pathname}: ${String(cause)}`, { cause, status, raw: raw.slice(0, 1e3) });
+    } finally {
+      env.clearTimeout(timer);
+      signal?.removeEventListener("abort", abort);
+    }
+  }
+  async function ticket(context, signal) {
+    return (await call(context, "POST", "tickets", { body: {}, signal })).ticket;
+  }
+  var init_request = __esm({
+    "request.ts"() {
+      "use strict";
+      init_limits();
+    }
+  });
+
+  // catchup.ts
+  async function catchUp(context, feed, stretch) {
+    const { signal } = feed;
+    let read = false;
+    try {
+      read = await readAll(context, feed, stretch);
+    } catch (cause) {
+      if (signal.aborted) return;
+      if (cause instanceof context.errors.TidingsError) return feed.refused(cause);
+      context.report(new context.errors.TidingsError("network", `no history, so a stream of its own: ${String(cause)}`, { cause }));
+    }
+    if (signal.aborted) return;
+    if (read) feed.live();
+    else feed.dedicate();
+  }
+  async function readAll(context, feed, { id: after, last, here, joinedAt }) {
+    const { backlog, channels, signal } = feed;
+    let until = here ?? joinedAt;
+    for (; ; ) {
+      await feed.room();
+      if (signal.aborted) return true;
+      const page = await readPage(context, channels, { after, from: last && `last:${last}`, until }, signal);
+      if (page === null) return false;
+      if (signal.aborted) return true;
+      last = void 0;
+      if (page.reset) feed.reset(page.reset);
+      const unknown = page.reset !== void 0 && UNKNOWN.includes(page.reset.reason);
+      for (const event of unknown ? [] : page.events.map(listed)) {
+        const { later, early } = backlog;
+        const at = later.findIndex(({ id }) => id === event.id);
+        if (at >= 0) later.splice(0, at + 1);
+        else if (until === joinedAt && joinedAt !== here && early.size < QUEUE_EVENTS_MAX) early.add(event.id);
+        feed.event(event);
+      }
+      feed.reached(after = page.next);
+      if (page.more && !unknown) continue;
+      if (until === here && joinedAt !== null && joinedAt !== here && !unknown) until = joinedAt;
+      else if (backlog.dropped === null) return true;
+      else [until, backlog.dropped] = [backlog.dropped, null];
+    }
+  }
+  async function readPage(context, channels, { until, ...begin }, signal) {
+    const query = new URLSearchParams(channels.map((channel) => ["channel", channel]));
+    query.set("limit", String(HISTORY_PAGE_EVENTS));
+    for (const [name2, value] of Object.entries({ ...begin, until })) if (value) query.set(name2, value);
+    for (let attempt = 0; ; attempt += 1) {
+      try {
+        const page = await call(context, "GET", `history?${query}`, { signal });
+        return page && Array.isArray(page.events) && typeof page.next === "string" ? page : null;
+      } catch (error) {
+        const { code, status = 0 } = error;
+        if (NO_HISTORY.includes(status)) return null;
+        const again = code === "network" || code === "token_failed" || status === 429 || status === 408 || status >= 500;
+        if (!again || signal.aborted) throw error;
+      }
+      await pause(context.env, attempt, signal);
+    }
+  }
+  function listed({ event, channel, from = null, time, id, data }) {
+    return { event, channel, from, time, id, text: () => typeof data === "string" ? data : JSON.stringify(data), json: () => data };
+  }
+  var NO_HISTORY, UNKNOWN;
+  var init_catchup = __esm({
+    "catchup.ts"() {
+      "use strict";
+      init_limits();
+      init_pause();
+      init_request();
+      NO_HISTORY = [200, 400, 404, 405, 501];
+      UNKNOWN = ["epoch", "ahead", "malformed"];
+    }
+  });
+
+  // grant.ts
+  function heed(context, stream, word, { expires_at: expiresAt, code = word }) {
+    if (word === "unauthorized") return unauthorized(context, stream, code);
+    void renew(context, stream, expiresAt, word === "auth_expiring");
+  }
+  async function renew(context, stream, expiresAt, urgent) {
+    const { auth, env, report } = context;
+    const { connection, signal } = stream;
+    const leftMs = () => Number(expiresAt) - env.now();
+    if (auth.cookie && !urgent) return;
+    let waitMs = urgent ? 0 : 0.8 * leftMs();
+    for (; ; ) {
+      if (waitMs > 0) await sleep(env, waitMs, signal);
+      if (signal.aborted) return;
+      let token;
+      try {
+        token = await auth.renew();
+      } catch (cause) {
+        report(cause);
+        waitMs = leftMs() / 2;
+        if (waitMs > 1e3) continue;
+        return;
+      }
+      if (signal.aborted) return;
+      try {
+        const answer = await call(context, "POST", `connections/${connection}/auth`, { body: {}, token });
+        expiresAt = answer?.expires_at;
+      } catch {
+        if (!signal.aborted && !auth.cookie) stream.reconnect();
+        return;
+      }
+      if (auth.cookie || typeof expiresAt !== "number") return;
+      waitMs = 0.8 * leftMs();
+    }
+  }
+  async function unauthorized({ auth }, stream, code) {
+    const outcome = { reason: { code: code === "forbidden" ? code : "unauthorized", message: `the stream was refused: ${code}` } };
+    try {
+      if (!stream.renewed && await auth.rejected(await auth.token())) outcome.now = true;
+      else outcome.final = "unauthorized";
+    } catch (cause) {
+      outcome.error = cause;
+    }
+    if (!stream.signal.aborted) stream.end(outcome);
+  }
+  var init_grant = __esm({
+    "grant.ts"() {
+      "use strict";
+      init_pause();
+      init_request();
+    }
+  });
+
+  // join.ts
+  async function join(context, link, lane, channels) {
+    const { connection, signal } = link;
+    if (connection === null) return false;
+    try {
+      const position = await addChannels(context, connection, channels);
+      if (signal.aborted) return false;
+      lane.misses = 0;
+      lane.joined(channels, position);
+      return false;
+    } catch (cause) {
+      if (signal.aborted) return false;
+      const error = cause;
+      if (!context.errors.isOfAChannel(error)) return cannot(context, link, lane, error);
+      if (channels.length > 1) return each(context, link, lane, channels);
+      lane.refused(channels, error);
+      return false;
+    }
+  }
+  async function each(context, link, lane, channels) {
+    const { signal } = link;
+    for (const channel of channels) {
+      if (await join(context, link, lane, [channel])) return true;
+      if (signal.aborted) break;
+    }
+    return false;
+  }
+  async function cannot({ api, env }, link, lane, { code, status = 0 }) {
+    if (code === "connection_not_found") {
+      if ((lane.misses += 1) > 1) return true;
+      link.reconnect();
+      return false;
+    }
+    const later = status === 429 || status >= 500 && status !== 501 || code === "network" && api.ownOrigin(api.stream);
+    if (!later) return true;
+    await sleep(env, 1e3 + env.random() * 1e3, link.signal);
+    return false;
+  }
+  async function addChannels(context, connection, channels) {
+    const { position } = await call(context, "POST", `connections/${connection}/channels`, { body: { channels } }) || {};
+    if (typeof position !== "string") throw new context.errors.TidingsError("http", "the answer names no position", { status: 501 });
+    return position;
+  }
+  var init_join = __esm({
+    "join.ts"() {
+      "use strict";
+      init_pause();
+      init_request();
+    }
+  });
+
+  // watch.ts
+  function createWatcher(context, hub, watched, watchJob) {
+    const { env, errors: errors2 } = context;
+    const { handle, options, tell, left } = watched;
+    const { id } = handle;
+    const { path, signal } = options;
+    const shared = path === void 0;
+    const document = `jobs/${encodeURIComponent(id)}`;
+    const over = new AbortController();
+    let anew = true;
+    let grace;
+    function finish(how) {
+      if (over.signal.aborted) return;
+      env.clearTimeout(grace);
+      over.abort();
+      subscription.close();
+      watched.finish(how);
+    }
+    const notFound = (message) => finish({ error: new errors2.TidingsError("job_not_found", message) });
+    function merge(job) {
+      env.clearTimeout(grace);
+      const { current } = handle;
+      if (over.signal.aborted || current !== null && job.v <= current.v && !anew) return;
+      anew = false;
+      handle.current = job;
+      tell("change", job);
+      const { state, error } = job;
+      if (state === "completed") finish({ job });
+      else if (state === "failed" || state === "cancelled" || state === "expired") {
+        finish({ error: new errors2.TidingsError(`job_${state}`, error?.message ?? `the job has ${state}`, { job }) });
+      }
+    }
+    async function ask(again) {
+      for (let attempt = 0; !over.signal.aborted; attempt += 1) {
+        try {
+          return merge(await call(context, "GET", document, { signal: over.signal }));
+        } catch (cause) {
+          const error = cause;
+          if (error.code === "job_not_found" && again) {
+            grace = env.setTimeout(() => void ask(false), JOB_GRACE_MS);
+            return;
+          }
+          if (error.status !== void 0 && error.status < 500 && error.status !== 429) return finish({ error });
+        }
+        await pause(env, attempt, over.signal);
+      }
+    }
+    function failed2({ state, message, code, attempt }) {
+      const { current } = handle;
+      if (code === "job_not_found") notFound(message);
+      else if (current !== null) merge({ ...current, state, attempt, error: { message, code }, v: current.v + 1 });
+      else if (shared) void ask(false);
+      else finish({ error: new errors2.TidingsError(`job_${state}`, message) });
+    }
+    const subscription = shared ? hub.subscribe([`job:${id}`], { signal, live: () => void ask(true) }) : hub.subscribe([`job:${id}`], { signal }, `${path.replace(/\/$/, "")}/${encodeURIComponent(id)}/events`);
+    subscription.on("progress", merge).on("complete", merge).on("log", (log) => tell("log", log)).on("output", ({ chunk }) => tell("output", chunk)).on("error", failed2).onReset(() => {
+      anew = true;
+      if (shared) void ask(false);
+    }).onRefused((error) => finish({ error })).onEnd(() => {
+      if (over.signal.aborted) return;
+      if (left.aborted || hub.closed || signal?.aborted) finish({ error: new errors2.TidingsError("closed", "the job is watched no more") });
+      else if (shared) void ask(false);
+      else notFound("the job is no longer known");
+    });
+    left.addEventListener("abort", subscription.close);
+    if (left.aborted) subscription.close();
+    return {
+      async cancel(reason) {
+        await call(context, "POST", `${document}/cancel`, { body: reason === void 0 ? {} : { reason } });
+      },
+      async retry() {
+        return started(context, hub, await call(context, "POST", `${document}/retry`, { body: {} }), { path }, watchJob);
+      }
+    };
+  }
+  async function startJob(context, hub, watchJob, path, body, options) {
+    const answer = await send(context, "POST", context.api.resolve(path), { body, signal: options.signal });
+    return started(context, hub, answer, { ...options, path }, watchJob);
+  }
+  function started(context, hub, answer, options, watchJob) {
+    const { jobId } = answer;
+    return { id: jobId, job: watchJob(context, hub, jobId, options) };
+  }
+  var init_watch = __esm({
+    "watch.ts"() {
+      "use strict";
+      init_limits();
+      init_pause();
+      init_request();
+    }
+  });
+
+  // rest.ts
+  var rest_exports = {};
+  __export(rest_exports, {
+    call: () => call,
+    catchUp: () => catchUp,
+    createWatcher: () => createWatcher,
+    heed: () => heed,
+    join: () => join,
+    rootOf: () => rootOf,
+    startJob: () => startJob,
+    ticket: () => ticket
+  });
+  var init_rest = __esm({
+    "rest.ts"() {
+      "use strict";
+      init_catchup();
+      init_grant();
+      init_join();
+      init_request();
+      init_watch();
     }
   });
 
@@ -98,6 +421,7 @@
       const source = new Source(url.href, { withCredentials: api.credentials(url) === "include" });
       const queue = [];
       let draining = false;
+      let broken = false;
       const end = (outcome) => {
         source.close();
         signal.removeEventListener("abort", aborted);
@@ -114,6 +438,7 @@
           if (held !== void 0) await held;
         }
         draining = false;
+        if (broken) end({ reason: { code: "network", message: "the EventSource failed" } });
       };
       const take = ({ type, data, lastEventId }) => {
         sink.alive();
@@ -124,7 +449,9 @@
       for (const type of ["message", ...CONTROL, ...JOB]) source.addEventListener(type, take);
       source.addEventListener("error", (event) => {
         if (typeof event.data === "string") return take(event);
-        end({ reason: { code: "network", message: "the EventSource failed" } });
+        source.close();
+        broken = true;
+        void drain();
       });
     });
   }
@@ -160,102 +487,40 @@
     }
   });
 
-  // catchup.ts
-  var catchup_exports = {};
-  __export(catchup_exports, {
-    catchUp: () => catchUp
-  });
-  async function catchUp(context, feed, { after, last, here, joinedAt }, signal) {
-    const { backlog, channels } = feed;
-    let until = here ?? joinedAt;
-    for (; ; ) {
-      await feed.room();
-      if (signal.aborted) return true;
-      const page = await readPage(context, channels, { after, from: last && `last:${last}`, until }, signal);
-      if (page === null) return false;
-      if (signal.aborted) return true;
-      last = void 0;
-      if (page.reset) feed.reset(page.reset);
-      const unknown = page.reset !== void 0 && UNKNOWN.includes(page.reset.reason);
-      for (const event of unknown ? [] : page.events.map(listed)) {
-        const { later, early } = backlog;
-        const at = later.findIndex(({ id }) => id === event.id);
-        if (at >= 0) later.splice(0, at + 1);
-        else if (until === joinedAt && joinedAt !== here && early.size < QUEUE_EVENTS_MAX) early.add(event.id);
-        feed.event(event);
-      }
-      feed.reached(after = page.next);
-      if (page.more && !unknown) continue;
-      if (until === here && joinedAt !== null && joinedAt !== here && !unknown) until = joinedAt;
-      else if (backlog.dropped === null) return true;
-      else [until, backlog.dropped] = [backlog.dropped, null];
-    }
-  }
-  async function readPage({ api, env }, channels, { until, ...begin }, signal) {
-    const query = new URLSearchParams(channels.map((channel) => ["channel", channel]));
-    query.set("limit", String(HISTORY_PAGE_EVENTS));
-    for (const [name2, value] of Object.entries({ ...begin, until })) if (value) query.set(name2, value);
-    for (let attempt = 0; ; attempt += 1) {
-      try {
-        const page = await api.call("GET", `history?${query}`, { signal });
-        return page && Array.isArray(page.events) && typeof page.next === "string" ? page : null;
-      } catch (error) {
-        const { code, status = 0 } = error;
-        if (NO_HISTORY.includes(status)) return null;
-        const again = code === "network" || code === "token_failed" || status === 429 || status === 408 || status >= 500;
-        if (!again || signal.aborted) throw error;
-      }
-      await pause(env, attempt, signal);
-    }
-  }
-  function listed({ data, from, ...event }) {
-    return { ...event, from: from ?? null, text: () => typeof data === "string" ? data : JSON.stringify(data), json: () => data };
-  }
-  var NO_HISTORY, UNKNOWN;
-  var init_catchup = __esm({
-    "catchup.ts"() {
-      "use strict";
-      init_backoff();
-      init_limits();
-      NO_HISTORY = [200, 400, 404, 405, 501];
-      UNKNOWN = ["epoch", "ahead", "malformed"];
-    }
-  });
-
   // summon.ts
   var summon_exports = {};
   __export(summon_exports, {
     summon: () => summon
   });
-  function summon({ env, options, api, auth, report }, name2, failed) {
+  function summon({ env, options, api, auth, report, errors: errors2 }, root, name2, failed2) {
     const { SharedWorker } = env;
     if (!SharedWorker || !auth.cookie && options.shareKey === void 0) return null;
     let worker;
     try {
-      worker = new SharedWorker(api.resolve(options.workerUrl ?? `${api.root}/tidings/worker.js`), { name: name2 });
+      worker = new SharedWorker(api.resolve(options.workerUrl ?? `${root}/tidings/worker.js`), { name: name2 });
     } catch (cause) {
-      report(new TidingsError("network", `no worker: ${String(cause)}`, { cause }));
+      report(new errors2.TidingsError("network", `no worker: ${String(cause)}`, { cause }));
       return null;
     }
     const { port } = worker;
     worker.onerror = () => {
-      report(new TidingsError("network", "the worker could not be started, so a tab has the stream"));
-      failed();
+      report(new errors2.TidingsError("network", "the worker could not be started, so a tab has the stream"));
+      failed2();
     };
     port.onmessage = ({ data }) => {
-      if (data.type === "error") report(new TidingsError(data.code, data.message));
+      if (data.type === "error") report(new errors2.TidingsError(data.code, data.message));
       else void answer(data);
     };
     const tell = (message) => port.postMessage(message);
     const { retry, stallTimeout } = options;
     const shareKey = name2.replace("tidings:", "");
-    tell({ type: "start", options: { url: api.stream.href, api: api.root, shareKey, tokens: !auth.cookie, retry, stallTimeout } });
+    tell({ type: "start", options: { url: api.stream.href, api: root, shareKey, tokens: !auth.cookie, retry, stallTimeout } });
     async function answer({ ask, why }) {
       try {
         const token = await (typeof options.auth === "object" ? options.auth.token(why) : null);
         tell({ type: "token", ask, token });
       } catch (cause) {
-        report(new TidingsError("token_failed", `no token: ${String(cause)}`, { cause }));
+        report(new errors2.TidingsError("token_failed", `no token: ${String(cause)}`, { cause }));
         tell({ type: "token", ask, token: null });
       }
     }
@@ -264,18 +529,17 @@
   var init_summon = __esm({
     "summon.ts"() {
       "use strict";
-      init_error();
     }
   });
 
   // env.ts
   function globalEnv() {
     const global = globalThis;
-    const { location, document, navigator } = global;
+    const { location, document, navigator, EventSource, BroadcastChannel: BroadcastChannel2, SharedWorker } = global;
     const hidden = () => document?.visibilityState === "hidden";
     return {
       fetch: (input, init) => fetch(input, init),
-      EventSource: global.EventSource,
+      EventSource,
       now: () => Date.now(),
       random: () => Math.random(),
       setTimeout: (callback, ms) => setTimeout(callback, ms),
@@ -297,21 +561,16 @@
       },
       locks: navigator?.locks,
       // Node has both, but no tabs: a channel there would only keep the process alive.
-      BroadcastChannel: document && global.BroadcastChannel,
-      SharedWorker: global.SharedWorker
+      BroadcastChannel: document && BroadcastChannel2,
+      SharedWorker
     };
   }
 
   // api.ts
-  init_error();
-  init_limits();
   function createApi(options, env, auth) {
     const { base } = env.page;
-    const { stallTimeout } = options;
-    const stream = absolute(options.url ?? "/events");
-    const { origin, pathname } = options.api === void 0 ? stream : absolute(options.api);
-    const root = origin + (options.api === void 0 ? pathname.replace(/(\/v1)?\/[^/]*$/, "") : pathname.replace(/\/$/, ""));
     const fetch2 = options.fetch ?? env.fetch;
+    const stream = absolute(options.url ?? "/events");
     function absolute(url) {
       try {
         return new URL(url, base ?? void 0);
@@ -321,64 +580,38 @@
     }
     const api = {
       stream,
-      root,
+      beside: absolute(options.api ?? stream),
       ownOrigin: (url) => base === null || new URL(base).origin === url.origin,
       resolve: (path) => new URL(path, stream),
       credentials: (url) => auth.cookie && url.origin === stream.origin ? "include" : "same-origin",
       async fetch(path, init = {}, token) {
         const url = api.resolve(path);
-        const send = (bearer) => {
+        const send2 = (bearer) => {
           const headers = new Headers(init.headers);
           if (bearer !== null && !headers.has("authorization")) headers.set("authorization", `Bearer ${bearer}`);
           return fetch2(url, { credentials: api.credentials(url), ...init, headers });
         };
-        if (token !== void 0) return send(token);
+        if (token !== void 0) return send2(token);
         const first = url.origin === stream.origin ? await auth.token() : null;
-        const answer = await send(first);
+        const answer = await send2(first);
         if (answer.status !== 401 || first === null || !await auth.rejected(first)) return answer;
         await answer.body?.cancel();
-        return send(await auth.token());
-      },
-      call(method, path, options2) {
-        const url = new URL(`${root}/v1/${path}`);
-        for (const [name2, value] of stream.searchParams) url.searchParams.append(name2, value);
-        return api.send(method, url, { limitMs: typeof stallTimeout === "number" ? stallTimeout : 2.5 * KEEPALIVE_DEFAULT_MS, ...options2 });
-      },
-      async send(method, url, { body, signal, limitMs, token } = {}) {
-        const own = new AbortController();
-        const abort = () => own.abort();
-        if (signal?.aborted) abort();
-        signal?.addEventListener("abort", abort);
-        const timer = limitMs && env.setTimeout(abort, limitMs);
-        const init = { method, cache: "no-store", signal: own.signal };
-        if (body !== void 0) {
-          init.body = JSON.stringify(body);
-          init.headers = { "content-type": "application/json" };
-        }
-        let status;
-        let raw = "";
-        try {
-          const answer = await api.fetch(url, init, token);
-          if (!answer.ok) throw await problem(answer);
-          raw = await answer.text();
-          status = answer.status;
-          return raw && JSON.parse(raw);
-        } catch (cause) {
-          if (cause instanceof TidingsError) throw cause;
-          const code = status === void 0 ? "network" : "http";
-          throw new TidingsError(code, `${method} ${url.pathname}: ${String(cause)}`, { cause, status, raw: raw.slice(0, 1e3) });
-        } finally {
-          env.clearTimeout(timer);
-          signal?.removeEventListener("abort", abort);
-        }
-      },
-      async join(connection, channels) {
-        const { position } = await api.call("POST", `connections/${connection}/channels`, { body: { channels } }) || {};
-        if (typeof position !== "string") throw new TidingsError("http", "the answer names no position", { status: 501 });
-        return position;
+        return send2(await auth.token());
       }
     };
     return api;
+  }
+
+  // error.ts
+  var TidingsError = class extends Error {
+    name = "TidingsError";
+    constructor(code, message, details = {}) {
+      super(message, details);
+      Object.assign(this, details, { code });
+    }
+  };
+  function isOfAChannel({ code }) {
+    return /^(forbidden$|channel)/.test(code);
   }
   async function problem(answer) {
     const { status, headers } = answer;
@@ -388,9 +621,9 @@
     const code = said?.code ?? (status === 401 ? "unauthorized" : status === 403 ? "forbidden" : "http");
     return new TidingsError(code, said?.detail ?? said?.title ?? `the status ${status}`, { status });
   }
+  var errors = { TidingsError, isOfAChannel, problem };
 
   // auth.ts
-  init_error();
   function createAuth(option) {
     const source = typeof option === "object" ? option : void 0;
     let current;
@@ -419,25 +652,27 @@
     };
   }
 
-  // worker.ts
-  init_limits();
-
-  // share.ts
-  init_error();
-
   // lane.ts
   init_limits();
 
-  // link.ts
-  init_backoff();
-  init_error();
+  // backoff.ts
+  init_limits();
+  var retryMs = (ms) => Math.min(Math.max(ms, RETRY_MIN_MS), RETRY_MAX_MS);
+  function backoffMs(random, { base = 500, max = 3e4 }, attempt, floorMs = RETRY_DEFAULT_MS, retryAfterMs2) {
+    const jitter = random() * Math.min(max, base * 2 ** attempt);
+    return retryAfterMs2 === void 0 ? Math.max(jitter, floorMs) : Math.max(Math.min(retryAfterMs2, RETRY_AFTER_MAX_MS), floorMs) + jitter;
+  }
+  function retryAfterMs(header, now) {
+    const ms = Number(header) * 1e3 || Date.parse(header ?? "") - now;
+    return ms > 0 ? ms : void 0;
+  }
 
   // incoming.ts
-  function incoming({ event = "message", data, id, from, ...said }, fallback) {
+  function incoming({ event, data, id, from, ...said }, channel, time) {
     let value;
     return {
-      channel: fallback.channel,
-      time: fallback.time,
+      channel,
+      time,
       ...said,
       event: event || "message",
       from: from ?? null,
@@ -451,6 +686,13 @@
   // link.ts
   init_limits();
 
+  // part.ts
+  function rest() {
+    return Promise.resolve().then(() => (init_rest(), rest_exports)).catch((cause) => {
+      throw new TidingsError("network", `code of the client is missing: ${String(cause)}`, { cause });
+    });
+  }
+
   // timer.ts
   init_limits();
   function createTimer(env) {
@@ -461,15 +703,11 @@
     };
   }
 
-  // transport.ts
-  init_backoff();
-  init_error();
-
   // parse.ts
   init_limits();
   function createParser(onRetry) {
     const decoder = new TextDecoder();
-    let rest = "";
+    let rest2 = "";
     let afterCr = false;
     let id;
     let block = {};
@@ -477,10 +715,8 @@
       if (name2 === "data") {
         const data = block.data === void 0 ? value : `${block.data}
 ${value}`;
-        if (block.tooLarge || data.length > EVENT_CHARS_MAX) {
-          block.tooLarge = true;
-          block.data = "";
-        } else block.data = data;
+        if (data.length > EVENT_CHARS_MAX) block.tooLarge = true;
+        block.data = block.tooLarge ? "" : data;
       } else if (name2 === "event" || name2 === "channel" || name2 === "from") block[name2] = value;
       else if (name2 === "id") id = value.includes("\0") ? id : value;
       else if (/^\d{1,15}$/.test(value)) {
@@ -495,8 +731,8 @@ ${value}`;
         const text = afterCr && decoded[0] === "\n" ? decoded.slice(1) : decoded;
         if (decoded) afterCr = decoded.endsWith("\r");
         const [first, ...lines] = text.split(/\r\n?|\n/);
-        lines.unshift(rest + first);
-        rest = lines.pop();
+        lines.unshift(rest2 + first);
+        rest2 = lines.pop();
         for (const line of lines) {
           if (line) {
             const [, name2, value] = /^([^:]*):? ?([^]*)$/.exec(line);
@@ -510,7 +746,7 @@ ${value}`;
             block = {};
           }
         }
-        if (rest.length > 2 * EVENT_CHARS_MAX) rest = rest.slice(0, EVENT_CHARS_MAX + 64);
+        if (rest2.length > 2 * EVENT_CHARS_MAX) rest2 = rest2.slice(0, EVENT_CHARS_MAX + 64);
         return out;
       }
     };
@@ -519,15 +755,15 @@ ${value}`;
   // transport.ts
   var REASONS = { 401: "unauthorized", 403: "forbidden", 404: "not_found", 410: "not_found" };
   var WORTH_ANOTHER_TRY = [408, 425, 429];
-  function fetchTransport(api, now) {
-    return async ({ url, lastEventId, ticket, signal }, sink) => {
+  function fetchTransport(api) {
+    return async ({ url, lastEventId, ticket: ticket2, signal }, sink) => {
       const headers = { accept: "text/event-stream, application/problem+json" };
       if (lastEventId !== null) headers["last-event-id"] = lastEventId;
       let reader;
       try {
-        const answer = await api.fetch(url, { headers, cache: "no-store", signal }, ticket ? null : void 0);
+        const answer = await api.fetch(url, { headers, cache: "no-store", signal }, ticket2 ? null : void 0);
         const type = answer.headers.get("content-type") ?? "";
-        if (answer.status !== 200 || !answer.body || !/^text\/event-stream\s*(;|$)/i.test(type)) return await refusal(answer, type, now());
+        if (answer.status !== 200 || !answer.body || !/^text\/event-stream\b/i.test(type)) return await refusal(answer, type);
         sink.open();
         reader = answer.body.getReader();
         const parser = createParser(sink.retry);
@@ -540,24 +776,25 @@ ${value}`;
             if (held) await held;
           }
         }
-      } catch (cause) {
-        return { reason: { code: "network", message: String(cause) }, error: cause instanceof TidingsError ? cause : void 0 };
       } finally {
         reader?.cancel().catch(() => {
         });
       }
     };
   }
-  async function refusal(answer, type, now) {
+  async function refusal(answer, type) {
     const { status } = answer;
     if (status === 204) return { reason: { code: "done", message: "the channels are finished" }, final: "done" };
     const { code, message } = await problem(answer);
-    if (status === 200) return { reason: { code: "content_type", status, message: `${type || "an answer without a type"} is not a stream; a log-in page or a proxy?` } };
+    if (status === 200) {
+      const message2 = `${type || "an answer"} is not a stream; a log-in page or a proxy?`;
+      return { reason: { code: "content_type", status, message: message2 }, error: new TidingsError("http", message2, { status }) };
+    }
     const final = status >= 400 && status < 500 && !WORTH_ANOTHER_TRY.includes(status);
     return {
       reason: { code: REASONS[status] ?? (final ? "bad_request" : code === "draining" ? "server_drain" : "http"), status, message },
       final: status === 401 ? "unauthorized" : final ? code : void 0,
-      retryAfterMs: retryAfterMs(answer.headers.get("retry-after"), now)
+      retryAfter: answer.headers.get("retry-after")
     };
   }
 
@@ -567,11 +804,11 @@ ${value}`;
     const { now, random, page } = env;
     const { retry = {}, stallTimeout, hidden } = options;
     const Native = options.transport === "eventsource" || options.transport !== "fetch" && !streamsBodies() ? env.EventSource : void 0;
-    const transport = Native ? nativeTransport(Native, api) : fetchTransport(api, now);
+    const transport = Native ? nativeTransport(Native, api) : fetchTransport(api);
     let status = { state: "idle" };
     let position = null;
     let connection = null;
-    let current = null;
+    let current = new AbortController();
     let unlisten;
     let openedAt = null;
     let drainMs = null;
@@ -584,37 +821,28 @@ ${value}`;
     let rejectedOnce = false;
     let offlineLies = false;
     let heldBack = false;
+    let granted = current;
     const again = createTimer(env);
     const watchdog = createTimer(env);
     const hiding = createTimer(env);
-    const renewing = createTimer(env);
     const firstBytes = createTimer(env);
     const set = (next) => sink.status(status = next);
     function connect2() {
-      again();
-      const own2 = current = new AbortController();
+      const { signal } = current = new AbortController();
       set({ state: "connecting", attempt });
       aliveAt = now();
       watch();
-      void run(own2.signal).then((outcome) => {
-        if (current === own2) settle(outcome);
+      void run(signal).catch(failed).then((outcome) => {
+        if (!signal.aborted) settle(outcome);
       });
     }
     async function run(signal) {
       const target = url();
-      const ticket = !auth.cookie && (Native !== void 0 || auth.query);
-      if (ticket) {
-        try {
-          target.searchParams.set("ticket", (await api.call("POST", "tickets", { body: {}, signal })).ticket);
-        } catch (cause) {
-          const error = cause;
-          const refused = error.status === 401;
-          return { reason: { code: refused ? "unauthorized" : "network", message: error.message }, final: refused ? "unauthorized" : void 0, error };
-        }
-      }
+      const ticket2 = !auth.cookie && (!!Native || auth.query);
+      if (ticket2) target.searchParams.set("ticket", await (await rest()).ticket(context, signal));
       const header = !Native && api.ownOrigin(target);
       if (position !== null && !header) target.searchParams.set("last_event_id", position);
-      return transport({ url: target, lastEventId: header ? position : null, ticket, signal }, {
+      return transport({ url: target, lastEventId: header ? position : null, ticket: ticket2, signal }, {
         open() {
           if (!signal.aborted) open();
         },
@@ -630,28 +858,33 @@ ${value}`;
     function open() {
       openedAt = aliveAt = now();
       firstBytes(() => {
-        if (!heldBack) report(new TidingsError("stalled", "nothing comes of a stream that has begun: does a proxy buffer or compress it?"));
+        if (!heldBack) report(new TidingsError("stalled", "no byte of a stream that has begun: does a proxy buffer or compress it?"));
         heldBack = true;
       }, FIRST_BYTES_MS);
       set({ state: "open", since: openedAt, via: Native ? "eventsource" : "fetch" });
     }
     function settle(outcome) {
+      if (outcome?.now) rejectedOnce = true;
       if (openedAt !== null && now() - openedAt >= (retry.resetAfter ?? 1e4)) {
         attempt = 0;
         rejectedOnce = false;
       }
       const spreadMs = drainMs;
-      for (const stop of [again, watchdog, renewing, firstBytes]) stop();
-      current = connection = openedAt = drainMs = null;
+      again();
+      watchdog();
+      firstBytes();
+      current.abort();
+      granted.abort();
+      connection = openedAt = drainMs = null;
       held = false;
       if (!outcome) return;
-      const { reason, final, retryAfterMs: retryAfterMs2, error } = outcome;
+      const { reason, final, error } = outcome;
       if (error) report(error);
       if (final) return close(reason, final);
       if (outcome.now) return connect2();
-      if (reason.code === "content_type") report(new TidingsError("http", reason.message, reason));
-      if (retryAfterMs2) notBefore = now() + retryAfterMs2;
-      const ms = spreadMs === null ? backoffMs(random, retry, { attempt, floorMs, retryAfterMs: retryAfterMs2 }) : random() * Math.min(spreadMs, RETRY_MAX_MS);
+      const afterMs = retryAfterMs(outcome.retryAfter, now());
+      if (afterMs) notBefore = now() + afterMs;
+      const ms = spreadMs === null ? backoffMs(random, retry, attempt, floorMs, afterMs) : random() * Math.min(spreadMs, RETRY_MAX_MS);
       attempt += 1;
       if (attempt >= (retry.limit ?? Infinity)) return close(reason, "network");
       if (!page.offline() || offlineLies) return wait(ms, spreadMs === null ? reason : { ...reason, code: "server_drain" });
@@ -661,10 +894,6 @@ ${value}`;
     function wait(ms, reason) {
       set({ state: "waiting", attempt, retryAt: now() + ms, reason });
       again(connect2, ms);
-    }
-    function drop(outcome) {
-      current?.abort();
-      settle(outcome);
     }
     function leavePage() {
       hiding();
@@ -683,20 +912,20 @@ ${value}`;
       watchdog(() => {
         if (held) aliveAt = now();
         if (now() - aliveAt < stallMs) watch();
-        else drop({ reason: { code: "stalled", message: `no byte for ${stallMs} ms` } });
+        else settle({ reason: { code: "stalled", message: `no byte for ${stallMs} ms` } });
       }, aliveAt + stallMs - now());
     }
     function take(block, target) {
       if (block.event?.startsWith("tidings.")) return control(block);
       let waiting = void 0;
-      if (block.tooLarge) report(new TidingsError("event_too_large", `an event of more than ${EVENT_CHARS_MAX} characters was left out`));
-      else waiting = sink.event(incoming(block, { channel: own ?? target.searchParams.get("channel") ?? "", time: now() }));
+      if (block.tooLarge) report(new TidingsError("event_too_large", `an event of over ${EVENT_CHARS_MAX} characters was left out`));
+      else waiting = sink.event(incoming(block, own ?? target.searchParams.get("channel") ?? "", now()));
       position = block.id || position;
       if (!waiting) return;
-      const during = current;
+      const { signal } = current;
       held = true;
       return waiting.then(() => {
-        if (current !== during) return;
+        if (signal.aborted) return;
         held = false;
         aliveAt = now();
       });
@@ -704,59 +933,28 @@ ${value}`;
     function control({ event, data, id }) {
       const said = object(data);
       const word = event.slice("tidings.".length);
-      if (word === "unauthorized") {
-        const code = said.code ?? word;
-        return void unauthorized({ code: code === "forbidden" ? code : word, message: `the stream was refused: ${code}` });
-      }
+      if (word === "unauthorized") return heedGrant(word, said);
       position = id || position;
       if (word === "hello") {
         connection = said.connection ?? null;
         keepaliveMs = Math.max(Number(said.keepalive_ms) || keepaliveMs, 100);
         watch();
-        renewBefore(said.expires_at);
+        if (said.expires_at) void heedGrant(word, said);
         sink.hello(position);
-      } else if (word === "reset") sink.reset({ reason: String(said.reason), channels: said.channels, first: said.first });
+      } else if (word === "reset") sink.reset(said);
       else if (word === "drain") drainMs = Number(said.spread_ms) || 0;
-      else if (word === "auth_expiring") void renew(said.expires_at);
+      else if (word === "auth_expiring") void heedGrant(word, said);
     }
-    async function unauthorized(reason) {
-      const during = current;
-      const outcome = { reason };
-      try {
-        if (!rejectedOnce && (rejectedOnce = await auth.rejected(await auth.token()))) outcome.now = true;
-        else outcome.final = "unauthorized";
-      } catch (cause) {
-        outcome.error = cause;
-      }
-      if (during !== null && during === current) drop(outcome);
-    }
-    function renewBefore(expiresAt) {
-      renewing();
-      if (!auth.cookie && typeof expiresAt === "number") renewing(() => void renew(expiresAt), 0.8 * (expiresAt - now()));
-    }
-    async function renew(expiresAt) {
-      renewing();
-      const name2 = connection;
-      const changed = () => name2 === null || name2 !== connection;
-      try {
-        const token = await auth.renew();
-        if (changed()) return;
-        try {
-          const answer = await api.call("POST", `connections/${name2}/auth`, { body: {}, token });
-          if (!changed()) renewBefore(answer?.expires_at);
-        } catch {
-          if (!changed() && !auth.cookie) link.reconnect();
-        }
-      } catch (cause) {
-        report(cause);
-        const left = Number(expiresAt) - now();
-        if (!changed() && left > 2e3) renewing(() => void renew(expiresAt), left / 2);
-      }
+    function heedGrant(word, said) {
+      granted.abort();
+      const { signal } = granted = new AbortController();
+      const stream = { connection, renewed: rejectedOnce, signal, reconnect: link.reconnect, end: settle };
+      return rest().then(({ heed: heed2 }) => heed2(context, stream, word, said), report);
     }
     function hide() {
       if (hidden === "keep") return;
       hiding(() => {
-        drop();
+        settle();
         set({ state: "paused", reason: "hidden" });
       }, hidden?.pauseAfter ?? 3e5);
     }
@@ -766,7 +964,7 @@ ${value}`;
       else if (state === "paused" && status.reason === "hidden") return;
       const silent = state === "open" && now() - aliveAt > keepaliveMs;
       if (!silent && state !== "waiting" && state !== "paused") return;
-      drop();
+      settle();
       wait(Math.max(random() * WAKE_SPREAD_MS, notBefore - now()), { code: "network", message: `the page is ${signal} again` });
     }
     const link = {
@@ -776,12 +974,15 @@ ${value}`;
       get connection() {
         return connection;
       },
+      get signal() {
+        return current.signal;
+      },
       start(at) {
         position = at;
         link.reconnect();
       },
       reconnect() {
-        drop();
+        settle();
         attempt = 0;
         rejectedOnce = false;
         unlisten ??= page.listen((signal) => signal === "hidden" ? hide() : wake(signal));
@@ -789,7 +990,7 @@ ${value}`;
         connect2();
       },
       stop() {
-        drop();
+        settle();
         leavePage();
         position = null;
         set({ state: "idle" });
@@ -798,13 +999,12 @@ ${value}`;
     return link;
   }
   function nativeTransport(Native, api) {
-    return async (attempt, sink) => {
-      try {
-        return await (await Promise.resolve().then(() => (init_eventsource(), eventsource_exports))).eventSourceTransport(Native, api)(attempt, sink);
-      } catch (cause) {
-        return { reason: { code: "network", message: String(cause) } };
-      }
-    };
+    return async (attempt, sink) => (await Promise.resolve().then(() => (init_eventsource(), eventsource_exports))).eventSourceTransport(Native, api)(attempt, sink);
+  }
+  function failed(cause) {
+    const error = cause instanceof TidingsError ? cause : void 0;
+    const final = error?.status === 401 ? "unauthorized" : void 0;
+    return { reason: { code: final ?? "network", message: error?.message ?? String(cause) }, final, error };
   }
   function streamsBodies() {
     return typeof Response === "function" && "body" in Response.prototype && typeof ReadableStream === "function";
@@ -823,21 +1023,17 @@ ${value}`;
   }
 
   // lane.ts
-  var OF_A_CHANNEL = ["forbidden", "channel_name_invalid", "channels_too_many"];
-  function createLane(context, sink, { start = "now", own } = {}) {
-    const { env, api } = context;
+  function createLane(context, sink, { begin = null, own } = {}) {
+    const { env, api, report } = context;
     let wanted = /* @__PURE__ */ new Set();
     let streaming = /* @__PURE__ */ new Set();
     let news = /* @__PURE__ */ new Set();
     let running = false;
     let target;
     let fixed = false;
-    let misses = 0;
     let refusedAt = null;
     let adding = false;
-    let scheduled = false;
     const linger = createTimer(env);
-    const retry = createTimer(env);
     const link = createLink(context, url, {
       ...sink,
       hello(position) {
@@ -854,18 +1050,24 @@ ${value}`;
       },
       refused
     }, own?.channel);
+    const joining = {
+      misses: 0,
+      joined(channels, position) {
+        widen(channels);
+        sink.joined(channels, position);
+      },
+      refused: leave
+    };
     function widen(channels) {
       streaming = /* @__PURE__ */ new Set([...streaming, ...channels]);
       for (const channel of channels) target?.searchParams.append("channel", channel);
     }
     function url() {
-      const { searchParams } = api.stream;
       const url2 = own ? api.resolve(own.path) : new URL(api.stream);
       const append = (name2, value) => url2.searchParams.append(name2, value);
-      if (own) searchParams.forEach((value, name2) => append(name2, value));
+      if (own) api.stream.searchParams.forEach((value, name2) => append(name2, value));
       else for (const channel of streaming) append("channel", channel);
-      if (link.position === null && start === "start") append("from", start);
-      if (link.position === null && typeof start === "object" && "last" in start) append("from", `last:${start.last}`);
+      if (begin && link.position === null) append("from", begin.last === void 0 ? "start" : `last:${begin.last}`);
       return target = url2;
     }
     function open(channels) {
@@ -873,7 +1075,7 @@ ${value}`;
       streaming = new Set(channels);
       news = refusedAt === null ? streaming : without(streaming, before);
       running = true;
-      link.start(refusedAt ?? (typeof start === "object" && "id" in start ? start.id : null));
+      link.start(refusedAt ?? begin?.id ?? null);
       refusedAt = null;
     }
     function over() {
@@ -881,12 +1083,7 @@ ${value}`;
       streaming = news = /* @__PURE__ */ new Set();
     }
     function schedule() {
-      if (scheduled) return;
-      scheduled = true;
-      queueMicrotask(() => {
-        scheduled = false;
-        sync();
-      });
+      queueMicrotask(sync);
     }
     function sync() {
       linger();
@@ -895,53 +1092,32 @@ ${value}`;
         return;
       }
       if (!running) return open(wanted);
-      const missing = [...without(wanted, streaming)];
-      if (missing.length === 0 || link.connection === null || adding) return;
-      if (fixed || streaming.size + missing.length > STREAM_CHANNELS_MAX) replace(fixed ? missing : []);
-      else void add(link.connection, missing);
+      const missing = without(wanted, streaming);
+      if (missing.size === 0 || link.connection === null || adding) return;
+      if (fixed || streaming.size + missing.size > STREAM_CHANNELS_MAX) replace(missing);
+      else void add([...missing]);
     }
     function stop() {
       refusedAt = null;
       over();
-      retry();
       link.stop();
     }
-    function replace(more) {
-      streaming = /* @__PURE__ */ new Set([...[...streaming].filter((channel) => wanted.has(channel)), ...more]);
-      news = /* @__PURE__ */ new Set([...news, ...more]);
+    function replace(missing) {
+      streaming = fixed ? wanted : without(wanted, missing);
+      if (fixed) news = /* @__PURE__ */ new Set([...news, ...missing]);
       if (streaming.size === 0) open(wanted);
       else link.reconnect();
     }
-    async function add(connection, channels) {
+    async function add(channels) {
       adding = true;
-      retry();
-      let position;
-      let failed;
       try {
-        position = await api.join(connection, channels);
+        fixed = await (await rest()).join(context, link, joining, channels);
       } catch (error) {
-        failed = error;
+        fixed = true;
+        report(error);
       }
       adding = false;
-      if (link.connection !== connection) return sync();
-      if (failed) return notAdded(failed, connection, channels);
-      misses = 0;
-      widen(channels);
-      sink.joined(channels, position);
       sync();
-    }
-    function notAdded(error, connection, channels) {
-      const { code, status = 0 } = error;
-      if (code === "connection_not_found" && (misses += 1) < 2) return link.reconnect();
-      if (OF_A_CHANNEL.includes(code)) return channels.length === 1 ? leave(channels, error) : each(connection, channels);
-      if (status === 429 || status >= 500 && status !== 501 || code === "network" && api.ownOrigin(api.stream)) {
-        return retry(sync, 1e3 + env.random() * 1e3);
-      }
-      fixed = true;
-      sync();
-    }
-    async function each(connection, channels) {
-      for (const channel of channels) if (link.connection === connection && wanted.has(channel)) await add(connection, [channel]);
     }
     function leave(channels, error) {
       const refused2 = new Set(channels);
@@ -959,7 +1135,7 @@ ${value}`;
         news = /* @__PURE__ */ new Set();
         return leave(refused2, error);
       }
-      if (position !== null || streaming.size === 0 || !OF_A_CHANNEL.includes(error.code)) {
+      if (position !== null || streaming.size === 0 || !isOfAChannel(error)) {
         refusedAt = position;
         return sink.refused(null, error);
       }
@@ -975,11 +1151,7 @@ ${value}`;
       get connection() {
         return link.connection;
       },
-      adopt(connection, channels) {
-        if (link.connection !== connection) return false;
-        widen(channels);
-        return true;
-      },
+      widen,
       has: (channel) => running && streaming.has(channel) && !news.has(channel),
       want(channels) {
         wanted = channels;
@@ -997,14 +1169,16 @@ ${value}`;
     };
   }
 
+  // worker.ts
+  init_limits();
+  init_rest();
+
   // share.ts
   init_limits();
-  function createShared(context, sink, worker = false) {
+  function createShared(context, sink, createLane2, { call: call2, rootOf: rootOf2 }, worker = false) {
     const { env, api, options } = context;
     const locks = env.locks;
     const tab = name(env.random);
-    Promise.resolve().then(() => (init_catchup(), catchup_exports)).catch(() => {
-    });
     let wanted = /* @__PURE__ */ new Set();
     let role = "none";
     let group = 0;
@@ -1059,7 +1233,7 @@ ${value}`;
       };
       Promise.resolve().then(() => (init_summon(), summon_exports)).then(({ summon: summon2 }) => {
         if (channel !== own) return;
-        summoned = summon2(context, lock(), none);
+        summoned = summon2(context, rootOf2(context), lock(), none);
         if (summoned === null) none();
       }, none);
     }
@@ -1103,7 +1277,7 @@ ${value}`;
       others.clear();
       asked.clear();
       anonymous = null;
-      lane = createLane(context, {
+      lane = createLane2(context, {
         joined(channels, at) {
           sink.joined(channels, at);
           tellState();
@@ -1215,7 +1389,7 @@ ${value}`;
         case "hi":
           return tellState();
         case "want":
-          return void (role === "leader" && message.term === term && heed(message));
+          return void (role === "leader" && message.term === term && heed2(message));
         case "bye":
           if (others.delete(message.tab)) spread();
           return;
@@ -1241,8 +1415,8 @@ ${value}`;
           if (env.now() - saidAt > SHARE_TAB_MS / 5 && joined.size > 0) want(null);
           return void add();
         case "event": {
-          const { text, ...rest } = message.event;
-          const event = { ...rest, text: () => text, json: () => JSON.parse(text) };
+          const { text, ...rest2 } = message.event;
+          const event = { ...rest2, text: () => text, json: () => JSON.parse(text) };
           position = event.id ?? position;
           if (joined.has(event.channel)) return void sink.event(event);
           if (wanted.has(event.channel) && held.push(event) > QUEUE_EVENTS_MAX) apart();
@@ -1254,7 +1428,7 @@ ${value}`;
           for (const name2 of message.channels) joined.delete(name2);
           return sink.ended(message.channels);
         case "refused":
-          return sink.refused(message.channels, new TidingsError(message.code, message.message, { status: message.status }));
+          return sink.refused(message.channels, new context.errors.TidingsError(message.code, message.message, { status: message.status }));
         case "joined":
           if (message.tab !== tab) return;
           for (const name2 of message.channels) joined.add(name2);
@@ -1277,7 +1451,7 @@ ${value}`;
       saidAt = env.now();
       post({ type: "want", tab, term, channels: [...wanted], added });
     }
-    function heed({ tab: other, channels, added }) {
+    function heed2({ tab: other, channels, added }) {
       const before = others.get(other);
       if (added === "ask") return void heedStranger(other, channels);
       if (added === "open" && lane?.connection !== null) return tellState();
@@ -1288,7 +1462,8 @@ ${value}`;
         else others.set(other, before);
         return post({ type: "full", term, tab: other });
       }
-      if (added !== null && added !== "open" && lane?.adopt(added.connection, added.channels) === true) {
+      if (added !== null && added !== "open" && lane?.connection === added.connection) {
+        lane.widen(added.channels);
         post({ type: "joined", term, tab: other, channels: added.channels, position: added.position });
       } else tellState();
       spread();
@@ -1297,7 +1472,7 @@ ${value}`;
       const [stream, time] = [lane?.connection, term];
       if (anonymous === null && stream != null) {
         try {
-          await api.call("POST", `connections/${stream}/channels`, { body: { channels: [...union()] } });
+          await call2(context, "POST", `connections/${stream}/channels`, { body: { channels: [...union()] } });
           anonymous = false;
         } catch (error) {
           if (error.status !== void 0) anonymous = error.status === 401 && context.auth.cookie;
@@ -1333,7 +1508,7 @@ ${value}`;
       let refused = null;
       let at = null;
       try {
-        const answer2 = await api.call("POST", `connections/${stream}/channels`, { body: { channels: missing } });
+        const answer2 = await call2(context, "POST", `connections/${stream}/channels`, { body: { channels: missing } });
         at = answer2?.position ?? null;
       } catch (error) {
         refused = error;
@@ -1365,7 +1540,7 @@ ${value}`;
       let at = null;
       if (error === null) {
         try {
-          at = (await api.call("POST", `connections/${stream}/channels`, { body: { channels: [name2] } })).position ?? null;
+          at = (await call2(context, "POST", `connections/${stream}/channels`, { body: { channels: [name2] } })).position ?? null;
         } catch (cause) {
           error = cause;
         }
@@ -1386,7 +1561,7 @@ ${value}`;
       sink.moved();
       leave();
       role = "apart";
-      lane = createLane(context, sink);
+      lane = createLane2(context, sink);
       lane.want(wanted);
     }
     let statusNow = { state: "idle" };
@@ -1471,7 +1646,7 @@ ${value}`;
       const options = { url, api, shareKey, retry, stallTimeout, auth: tokens ? { token: askForToken } : "cookie" };
       const auth = createAuth(options.auth);
       const report = ({ code, message }) => tell({ type: "error", code, message });
-      const context = { env, options, auth, report, api: createApi(options, env, auth) };
+      const context = { env, options, auth, report, errors, api: createApi(options, env, auth) };
       const nothing = () => {
       };
       const sink = {
@@ -1483,7 +1658,7 @@ ${value}`;
         status: nothing,
         refused: (channels) => void (refused ||= channels === null)
       };
-      return createShared(context, sink, true);
+      return createShared(context, sink, createLane, rest_exports, true);
     }
     return (port) => {
       port.onmessage = ({ data }) => {

@@ -4,11 +4,12 @@
 // Flow: pages of history → the queue of a feed, until nothing is missing in front of what the stream sends.
 // It is fetched when it is needed; where that fails, a feed has a stream of its own instead, as where there is no history.
 
-import { pause } from './backoff.js';
-import { TidingsError } from './error.js';
+import type { TidingsError } from './error.js';
 import { HISTORY_PAGE_EVENTS, QUEUE_EVENTS_MAX } from './limits.js';
 import type { Incoming } from './incoming.js';
 import type { Context, LinkReset } from './link.js';
+import { pause } from './pause.js';
+import { call } from './request.js';
 
 /** What came on the stream while its feed was behind. */
 export interface Backlog {
@@ -24,6 +25,8 @@ export interface Backlog {
 export interface Behind {
   readonly channels: readonly string[];
   readonly backlog: Backlog;
+  /** Somebody else reads, or nobody. */
+  readonly signal: AbortSignal;
   /** Takes an event. */
   event(event: Incoming): void;
   reset(reset: LinkReset): void;
@@ -31,11 +34,16 @@ export interface Behind {
   reached(position: string): void;
   /** There is room for more. */
   room(): Promise<void> | void;
+  /** Nothing is missing any more in front of what the stream sends. */
+  live(): void;
+  refused(error: TidingsError): void;
+  /** There is no history. */
+  dedicate(): void;
 }
 
 export interface Stretch {
   /** Behind which event it begins; `undefined` for the oldest that is retained. */
-  after: string | undefined;
+  id?: string | undefined;
   /** Or with so many of the newest events. */
   last?: number | undefined;
   /** Where the stream stands here. */
@@ -48,7 +56,7 @@ export interface Stretch {
 interface Listed {
   event: string;
   channel: string;
-  from?: string;
+  from?: string | null;
   time: number;
   id: string;
   data: unknown;
@@ -66,9 +74,24 @@ const NO_HISTORY = [200, 400, 404, 405, 501];
 /** The position is one that the log does not know: what comes on the stream is all that follows. */
 const UNKNOWN = ['epoch', 'ahead', 'malformed'];
 
+export async function catchUp(context: Context, feed: Behind, stretch: Stretch): Promise<void> {
+  const { signal } = feed;
+  let read = false;
+  try {
+    read = await readAll(context, feed, stretch);
+  } catch (cause) {
+    if (signal.aborted) return;
+    if (cause instanceof context.errors.TidingsError) return feed.refused(cause);
+    context.report(new context.errors.TidingsError('network', `no history, so a stream of its own: ${String(cause)}`, { cause }));
+  }
+  if (signal.aborted) return;
+  if (read) feed.live();
+  else feed.dedicate();
+}
+
 /** Whether it was read; there may be no history. */
-export async function catchUp(context: Context, feed: Behind, { after, last, here, joinedAt }: Stretch, signal: AbortSignal): Promise<boolean> {
-  const { backlog, channels } = feed;
+async function readAll(context: Context, feed: Behind, { id: after, last, here, joinedAt }: Stretch): Promise<boolean> {
+  const { backlog, channels, signal } = feed;
   // Where the stream was joined may lie ahead of what has come of it. Up to here, it has; what is read between the two
   // comes again on the stream, of those channels that it had before.
   let until = here ?? joinedAt;
@@ -99,7 +122,7 @@ export async function catchUp(context: Context, feed: Behind, { after, last, her
 
 /** One page; waits and tries again while the network or the server is down. `null` where there is no history. */
 async function readPage(
-  { api, env }: Context, channels: readonly string[], { until, ...begin }: { after?: string | undefined; from?: string | 0 | undefined; until: string | null },
+  context: Context, channels: readonly string[], { until, ...begin }: { after?: string | undefined; from?: string | 0 | undefined; until: string | null },
   signal: AbortSignal,
 ): Promise<Page | null> {
   const query = new URLSearchParams(channels.map((channel) => ['channel', channel]));
@@ -107,7 +130,7 @@ async function readPage(
   for (const [name, value] of Object.entries({ ...begin, until })) if (value) query.set(name, value);
   for (let attempt = 0; ; attempt += 1) {
     try {
-      const page = (await api.call('GET', `history?${query}`, { signal })) as Page | '';
+      const page = (await call(context, 'GET', `history?${query}`, { signal })) as Page | '';
       return page && Array.isArray(page.events) && typeof page.next === 'string' ? page : null;
     } catch (error) {
       const { code, status = 0 } = error as TidingsError;
@@ -115,10 +138,10 @@ async function readPage(
       const again = code === 'network' || code === 'token_failed' || status === 429 || status === 408 || status >= 500;
       if (!again || signal.aborted) throw error;
     }
-    await pause(env, attempt, signal);
+    await pause(context.env, attempt, signal);
   }
 }
 
-function listed({ data, from, ...event }: Listed): Incoming {
-  return { ...event, from: from ?? null, text: () => (typeof data === 'string' ? data : JSON.stringify(data)), json: () => data };
+function listed({ event, channel, from = null, time, id, data }: Listed): Incoming {
+  return { event, channel, from, time, id, text: () => (typeof data === 'string' ? data : JSON.stringify(data)), json: () => data };
 }

@@ -7,14 +7,16 @@ import { createAuth } from './auth.js';
 import { callEach, listen } from './callbacks.js';
 import type { Client } from './client.js';
 import { globalEnv, type Env } from './env.js';
-import type { TidingsError } from './error.js';
+import { errors, type TidingsError } from './error.js';
 import type { AnyChannels } from './event.js';
 import type { FeedOptions } from './feed.js';
 import { createHub } from './hub.js';
-import { startedJob, watchJob, type Jobs } from './jobs.js';
+import { watchJob } from './jobs.js';
+import { createLane } from './lane.js';
 import { createSharedLater } from './later.js';
 import type { Context } from './link.js';
 import type { ClientOptions } from './options.js';
+import { rest } from './part.js';
 import type { Status } from './status.js';
 
 /** A client. Nothing is opened before something is subscribed, so one can be made anywhere, a server's render included. */
@@ -41,39 +43,26 @@ export function createClientIn<M = AnyChannels>(env: Env, options: ClientOptions
     options,
     auth,
     report,
+    errors,
     // A relative URL needs a page, and where there is none, nothing may be subscribed at all.
     get api() {
       return (api ??= createApi(options, env, auth));
     },
   };
   const tell = (status: Status): void => callEach(report, callbacks, status);
-  const shared = options.share !== false && env.locks !== undefined && env.BroadcastChannel !== undefined;
-  const hub = createHub(context, tell, shared ? createSharedLater : undefined);
-  let closed = false;
-  const jobs: Jobs = {
-    channel: (name, live) => hub.subscribe([name], { live }),
-    stream: (path, channel) => hub.subscribe([channel], {}, path),
-    closed: () => closed,
-  };
+  const shared = options.share !== false && env.locks && env.BroadcastChannel;
+  const hub = createHub(context, tell, shared ? createSharedLater : createLane);
 
   return {
-    subscribe: ((channel: string | readonly string[], options: FeedOptions = {}) =>
-      hub.subscribe(typeof channel === 'string' ? [channel] : channel, options)) as unknown as Client<M>['subscribe'],
-    job: (id, options) => watchJob(context, jobs, id, options),
-    async startJob(path, input = {}, options = {}) {
-      const { api } = context;
-      const made = (await api.send('POST', api.resolve(path), { body: input, signal: options.signal })) as { jobId: string };
-      return startedJob(context, jobs, made.jobId, { ...options, path });
-    },
+    subscribe: ((channels: string | readonly string[], options?: FeedOptions) => hub.subscribe(channels, options)) as Client<M>['subscribe'],
+    job: (id, options) => watchJob(context, hub, id, options),
+    startJob: async (path, input = {}, options = {}) => (await rest()).startJob(context, hub, watchJob, path, input, options),
     fetch: (path, init) => context.api.fetch(path, init),
     get status() {
       return hub.status;
     },
     onStatus: (callback) => listen(callbacks, callback),
-    reconnect: () => hub.reconnect(),
-    close() {
-      closed = true;
-      hub.close();
-    },
+    reconnect: hub.reconnect,
+    close: hub.close,
   };
 }

@@ -40,11 +40,11 @@ interface Globals {
 
 export function globalEnv(): Env {
   const global = globalThis as unknown as Globals;
-  const { location, document, navigator } = global;
+  const { location, document, navigator, EventSource, BroadcastChannel, SharedWorker } = global;
   const hidden = (): boolean => document?.visibilityState === 'hidden';
   return {
     fetch: (input, init) => fetch(input, init),
-    EventSource: global.EventSource,
+    EventSource,
     now: () => Date.now(),
     random: () => Math.random(),
     setTimeout: (callback, ms) => setTimeout(callback, ms),
@@ -69,7 +69,7 @@ export function globalEnv(): Env {
     },
     locks: navigator?.locks,
     // Node has both, but no tabs: a channel there would only keep the process alive.
-    BroadcastChannel: document && global.BroadcastChannel,
-    SharedWorker: global.SharedWorker,
+    BroadcastChannel: document && BroadcastChannel,
+    SharedWorker,
   };
 }

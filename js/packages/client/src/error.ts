@@ -1,6 +1,6 @@
 // The one error of this package.
 //
-// Owns: its codes. Does not know: where it is thrown.
+// Owns: its codes, and what an answer of the server says. Does not know: where it is thrown.
 
 import type { Job } from './job.js';
 import type { WireCode } from './wire-codes.js';
@@ -49,8 +49,36 @@ export class TidingsError extends Error {
   /** The job that did not complete. */
   declare readonly job: Job | undefined;
 
-  constructor(code: TidingsErrorCode, message: string, { cause, status, raw, job }: TidingsErrorDetails = {}) {
-    super(message, cause === undefined ? {} : { cause });
-    Object.assign(this, { code, status, raw, job });
+  constructor(code: TidingsErrorCode, message: string, details: TidingsErrorDetails = {}) {
+    super(message, details);
+    Object.assign(this, details, { code });
   }
+}
+
+/** Whether a refusal is about a channel, not about the caller. */
+export function isOfAChannel({ code }: TidingsError): boolean {
+  return /^(forbidden$|channel)/.test(code);
+}
+
+/** An answer that is not what was asked for, as an error with its code. */
+export async function problem(answer: Response): Promise<TidingsError> {
+  const { status, headers } = answer;
+  let said: { code?: string; detail?: string; title?: string } | null | undefined;
+  // Others answer too: proxies, log-in pages.
+  if (headers.get('content-type')?.startsWith('application/problem+json')) said = (await answer.json().catch(() => null)) as { code?: string } | null;
+  else await answer.body?.cancel();
+  const code = said?.code ?? (status === 401 ? 'unauthorized' : status === 403 ? 'forbidden' : 'http');
+  return new TidingsError(code, said?.detail ?? said?.title ?? `the status ${status}`, { status });
+}
+
+/**
+ * For code that is fetched later, which therefore imports nothing of the entry: bundlers would make a file of its own of what
+ * both need, and every page would fetch that, too.
+ */
+export const errors: Errors = { TidingsError, isOfAChannel, problem };
+
+export interface Errors {
+  readonly TidingsError: typeof TidingsError;
+  readonly isOfAChannel: typeof isOfAChannel;
+  readonly problem: typeof problem;
 }

@@ -19,6 +19,7 @@ export function eventSourceTransport(Source: typeof EventSource, api: Api): Tran
       const source = new Source(url.href, { withCredentials: api.credentials(url) === 'include' });
       const queue: Block[] = [];
       let draining = false;
+      let broken = false;
 
       const end = (outcome: Outcome): void => {
         source.close();
@@ -37,6 +38,8 @@ export function eventSourceTransport(Source: typeof EventSource, api: Api): Tran
           if (held !== undefined) await held;
         }
         draining = false;
+        // What came before may say why it broke.
+        if (broken) end({ reason: { code: 'network', message: 'the EventSource failed' } });
       };
       const take = ({ type, data, lastEventId }: MessageEvent<string>): void => {
         sink.alive();
@@ -48,7 +51,10 @@ export function eventSourceTransport(Source: typeof EventSource, api: Api): Tran
       for (const type of ['message', ...CONTROL, ...JOB]) source.addEventListener(type, take as EventListener);
       source.addEventListener('error', (event) => {
         if (typeof (event as MessageEvent).data === 'string') return take(event as MessageEvent<string>);
-        end({ reason: { code: 'network', message: 'the EventSource failed' } });
+        // It would connect again by itself.
+        source.close();
+        broken = true;
+        void drain();
       });
     });
 }

@@ -5,14 +5,16 @@
 // Flow: a source's events → queue → handlers and loop; what the queue cannot hold is read from history when its turn comes.
 
 import { callEach, guard } from './callbacks.js';
-import type { Backlog, Stretch } from './catchup.js';
+import type { Backlog, Behind } from './catchup.js';
 import type { From, Subscription } from './client.js';
 import { TidingsError } from './error.js';
 import type { EventOf, Reset, TidingsEvent } from './event.js';
 import type { Incoming } from './incoming.js';
 import { QUEUE_EVENTS_MAX } from './limits.js';
 import type { Context, LinkReset } from './link.js';
+import { rest } from './part.js';
 import { checked, type Schemas } from './schema.js';
+import { beginOf, means, type Begin } from './source.js';
 
 type Events = { [event: string]: unknown };
 type Handler = (data: unknown, event: TidingsEvent) => void;
@@ -32,8 +34,6 @@ export interface Feed {
   again(): void;
   /** Its source is going to be another one. */
   rejoin(): void;
-  /** Its source is going to be a stream that nobody shares and that begins where this says. */
-  alone(): From;
 }
 
 export interface FeedHost {
@@ -41,8 +41,8 @@ export interface FeedHost {
   position(): string | null;
   /** Nothing more is wanted. */
   release(): void;
-  /** There is no history: a stream of its own from where it stands. */
-  dedicate(): void;
+  /** A stream that nobody shares, from there. */
+  dedicate(begin: Begin): void;
 }
 
 export interface FeedOptions {
@@ -64,7 +64,7 @@ const OVER: IteratorReturnResult<undefined> = { done: true, value: undefined };
 
 export function createFeed(context: Context, channels: readonly string[], options: FeedOptions, host: FeedHost): Feed {
   const { report } = context;
-  const { signal } = options;
+  const { signal, from = 'now', format, schema } = options;
   const handlers = new Map<string, Set<Handler>>();
   const onAny = new Set<(event: TidingsEvent) => void>();
   const onReset = new Set<(reset: Reset) => void>();
@@ -73,15 +73,15 @@ export function createFeed(context: Context, channels: readonly string[], option
 
   // Joining: not all channels come yet. Behind: what comes waits for what lies before it. Live: it comes as it is.
   let mode: 'joining' | 'behind' | 'live' | 'closed' = 'joining';
-  let from = options.from ?? 'now';
+  let begin = beginOf(from);
   let missing = new Set(channels);
   const finished = new Set<string>();
   const queue: Item[] = [];
-  let backlog: Backlog = { later: [], dropped: null, early: new Set() };
-  let reading: AbortController | undefined;
+  let backlog: Backlog;
+  let reading = new AbortController();
   let room: (() => void)[] = [];
   /** Everything up to here was delivered. */
-  let cursor: string | null = typeof from === 'object' && 'id' in from ? from.id : null;
+  let cursor = begin?.id ?? null;
   /** Everything up to here is delivered or in the queue; counts while it is not live. */
   let queued = cursor;
   /** Handlers run, or the loop has not asked for more. */
@@ -117,38 +117,44 @@ export function createFeed(context: Context, channels: readonly string[], option
         });
       } else busy = false;
     }
-    if (queue.length <= QUEUE_EVENTS_MAX / 2) for (const go of room.splice(0)) go();
+    if (queue.length <= QUEUE_EVENTS_MAX / 2) makeRoom();
   }
+
+  function makeRoom(): void {
+    for (const go of room.splice(0)) go();
+  }
+
+  const roomFor = (resolve: () => void): void => void room.push(resolve);
 
   /** Checks an event and hands it on. */
   function deliver(incoming: Incoming): void | Promise<void> {
-    const hand = (data: unknown): void | Promise<void> => (mode === 'closed' ? undefined : handOn(incoming, data));
     const { event, channel, id } = incoming;
-    const failed = (code: string, cause: unknown): void => {
+    let code = 'data_invalid';
+    const hand = (data: unknown): void | Promise<void> => (mode === 'closed' ? undefined : handOn(incoming, data));
+    const failed = (cause: unknown): void => {
       report(new TidingsError(code, `the data of ${event} on ${channel}: ${String(cause)}`, { cause, raw: incoming.text() }));
       cursor = id ?? cursor;
     };
-    if (options.format === 'text') return hand(incoming.text());
     let data: unknown;
     try {
-      data = incoming.json();
+      if (format === 'text') data = incoming.text();
+      else {
+        data = incoming.json();
+        code = 'schema_invalid';
+        data = checked(schema, event, data);
+      }
     } catch (cause) {
-      return failed('data_invalid', cause);
-    }
-    try {
-      data = checked(options.schema, event, data);
-    } catch (cause) {
-      return failed('schema_invalid', cause);
+      return failed(cause);
     }
     // A schema that takes its time.
-    return data instanceof Promise ? data.then(hand, (cause) => failed('schema_invalid', cause)) : hand(data);
+    return data instanceof Promise ? data.then(hand, failed) : hand(data);
   }
 
-  function handOn({ event: type, channel, from, time, id }: Incoming, data: unknown): void | Promise<void> {
-    const event: TidingsEvent = { event: type, data, channel, from, time, id };
-    for (const handler of handlers.get(type) ?? []) guard(report, () => handler(data, event));
+  function handOn({ text, json, ...said }: Incoming, data: unknown): void | Promise<void> {
+    const event: TidingsEvent = { ...said, data };
+    for (const handler of handlers.get(event.event) ?? []) guard(report, () => handler(data, event));
     callEach(report, onAny, event);
-    const counts = (): void => void (cursor = id ?? cursor);
+    const counts = (): void => void (cursor = event.id ?? cursor);
     if (!waiting) return counts();
     waiting.resolve({ done: false, value: event as EventOf<Events> });
     waiting = undefined;
@@ -164,7 +170,7 @@ export function createFeed(context: Context, channels: readonly string[], option
 
   function pushResets({ reason, channels: meant, first = null }: LinkReset): void {
     push(() => {
-      for (const channel of channels) if (!meant || meant.includes(channel)) callEach(report, onReset, { reason, channel, first });
+      for (const channel of channels) if (means(meant, [channel])) callEach(report, onReset, { reason, channel, first });
     });
   }
 
@@ -190,32 +196,63 @@ export function createFeed(context: Context, channels: readonly string[], option
     if (finished.size === channels.length) pushEnd();
   }
 
-  /** What comes waits until what lies before it has been read. */
-  function behind(stretch: Stretch): void {
+  /** What comes waits until what lies before it has been read; `here` and `joinedAt` as in `Stretch`. */
+  function behind(begin: Begin, here: string | null, joinedAt: string | null): void {
     mode = 'behind';
     const { signal } = (reading = new AbortController());
-    const ifStill = <T>(then: (value: T) => void) => (value: T): void => void (signal.aborted || then(value));
-    const room = (): void | Promise<void> => (queue.length > 0 ? new Promise((resolve) => roomFor(resolve)) : undefined);
-    const reached = (position: string): void => void (queued = position);
-    import('./catchup.js')
-      .then(({ catchUp }) => catchUp(context, { channels, backlog, event: pushEvent, reset: pushResets, reached, room }, stretch, signal))
-      .then(
-        ifStill((read) => (read ? live() : host.dedicate())),
-        ifStill((cause) => {
-          if (cause instanceof TidingsError) return feed.refused(cause);
-          report(new TidingsError('network', `no history, so a stream of its own: ${String(cause)}`, { cause }));
-          host.dedicate();
-        }),
-      );
+    const feed: Behind = {
+      channels,
+      backlog,
+      signal,
+      event: pushEvent,
+      reset: pushResets,
+      reached: (position) => void (queued = position),
+      room: () => (queue.length > 0 ? new Promise(roomFor) : undefined),
+      live,
+      refused,
+      dedicate,
+    };
+    rest().then(
+      ({ catchUp }) => catchUp(context, feed, { ...begin, here, joinedAt }),
+      (error: TidingsError) => {
+        report(error);
+        if (!signal.aborted) dedicate();
+      },
+    );
   }
 
-  function roomFor(resolve: () => void): void {
-    room.push(resolve);
+  /** There is no history, so it gets a stream of its own from where it stands. */
+  function dedicate(): void {
+    rejoin();
+    const start = begin;
+    begin = null;
+    ownStream = true;
+    host.dedicate(start);
+  }
+
+  function rejoin(): void {
+    const at = mode === 'live' ? host.position() : queued;
+    stopReading();
+    mode = 'joining';
+    missing = new Set(channels);
+    finished.clear();
+    if (at === null) return;
+    begin = { id: at };
+    queued = at;
   }
 
   function stopReading(): void {
-    reading?.abort();
+    reading.abort();
     backlog = { later: [], dropped: null, early: new Set() };
+  }
+
+  function refused(error: TidingsError): void {
+    report(error);
+    stopReading();
+    failure = error;
+    waiting?.reject(error);
+    waiting = undefined;
+    callEach(report, onRefused, error);
   }
 
   function over(): void {
@@ -228,7 +265,7 @@ export function createFeed(context: Context, channels: readonly string[], option
     host.release();
     callEach(report, onEnd, undefined);
     waiting?.resolve(OVER);
-    for (const go of room.splice(0)) go();
+    makeRoom();
   }
 
   /** A consumer has come; the next one may be about to. */
@@ -272,7 +309,7 @@ export function createFeed(context: Context, channels: readonly string[], option
     onRefused: (callback) => attach(onRefused, callback),
     close: over,
     [Symbol.asyncIterator]() {
-      if (looped) throw new TypeError('a subscription has one loop; subscribe again for another one');
+      if (looped) throw new TypeError('a subscription has one loop');
       looped = true;
       return {
         next,
@@ -293,8 +330,8 @@ export function createFeed(context: Context, channels: readonly string[], option
       failure = undefined;
       for (const channel of more) missing.delete(channel);
       if (missing.size > 0) return;
-      if (from === 'now') live();
-      else behind({ ...(from === 'start' ? {} : 'id' in from ? { after: from.id } : from), here: host.position(), joinedAt: position } as Stretch);
+      if (begin) behind(begin, host.position(), position);
+      else live();
     },
     take(event) {
       const { id } = event;
@@ -303,7 +340,7 @@ export function createFeed(context: Context, channels: readonly string[], option
       // It was read from history.
       if (early.delete(id)) return;
       if (mode === 'live' && id !== null) early.clear();
-      if (mode === 'behind' || (mode === 'joining' && from !== 'now')) {
+      if (mode === 'behind' || (mode === 'joining' && begin)) {
         // What is not stored goes to those who are in step.
         if (id === null) return;
         if (backlog.dropped === null && later.length < QUEUE_EVENTS_MAX) later.push(event);
@@ -314,14 +351,14 @@ export function createFeed(context: Context, channels: readonly string[], option
       } else if (queue.length < QUEUE_EVENTS_MAX || ownStream) {
         pushEvent(event);
         if (queue.length > QUEUE_EVENTS_MAX) return new Promise(roomFor);
-      } else if (id !== null) behind({ after: queued!, here: id, joinedAt: id });
+      } else if (id !== null) behind({ id: queued! }, id, id);
       return undefined;
     },
     reset(reset) {
-      if (reset.channels && !channels.some((channel) => reset.channels!.includes(channel))) return;
+      if (!means(reset.channels, channels)) return;
       stopReading();
       pushResets(reset);
-      from = 'now';
+      begin = null;
       if (missing.size === 0) live();
     },
     ended(gone) {
@@ -330,40 +367,16 @@ export function createFeed(context: Context, channels: readonly string[], option
       if (mode === 'live') pushEnd();
       else feed.joined(channels, null);
     },
-    refused(error) {
-      report(error);
-      stopReading();
-      failure = error;
-      waiting?.reject(error);
-      waiting = undefined;
-      callEach(report, onRefused, error);
-    },
+    refused,
     again() {
-      if (mode !== 'behind' || !reading?.signal.aborted) return;
+      if (mode !== 'behind' || !reading.signal.aborted) return;
       failure = undefined;
-      const last = queued === null && typeof from === 'object' && 'last' in from ? from.last : undefined;
-      behind({ after: queued ?? undefined, last, here: host.position(), joinedAt: null });
+      behind(queued === null ? begin : { id: queued }, host.position(), null);
     },
-    rejoin() {
-      const at = mode === 'live' ? host.position() : queued;
-      stopReading();
-      mode = 'joining';
-      missing = new Set(channels);
-      finished.clear();
-      if (at !== null) {
-        from = { id: at };
-        queued = at;
-      }
-    },
-    alone() {
-      feed.rejoin();
-      const start = from;
-      from = 'now';
-      ownStream = true;
-      return start;
-    },
+    rejoin,
   };
 
+  stopReading();
   signal?.addEventListener('abort', over);
   if (signal?.aborted) queueMicrotask(over);
   return feed;

@@ -8,13 +8,14 @@ import { createFeed, type Feed, type FeedOptions } from './feed.js';
 import { createLane, type LaneOptions } from './lane.js';
 import { STREAM_CHANNELS_MAX } from './limits.js';
 import type { Context } from './link.js';
-import type { Source, SourceSink } from './source.js';
+import { means, type Source, type SourceSink } from './source.js';
 import type { Status } from './status.js';
 
 export interface Hub {
   /** `own` is the path of a stream for this subscription alone. */
-  subscribe(channels: readonly string[], options: FeedOptions, own?: string): Subscription;
+  subscribe(channels: string | readonly string[], options?: FeedOptions, own?: string): Subscription;
   readonly status: Status;
+  readonly closed: boolean;
   reconnect(): void;
   close(): void;
 }
@@ -32,7 +33,7 @@ interface Track {
 
 const IDLE: Status = { state: 'idle' };
 
-export function createHub(context: Context, onStatus: (status: Status) => void, share?: SourceMaker): Hub {
+export function createHub(context: Context, onStatus: (status: Status) => void, share: SourceMaker): Hub {
   /** Those that are shared come first. */
   let tracks: Track[] = [];
   /** Refused for their channels: not asked for again before `reconnect()`. */
@@ -56,10 +57,8 @@ export function createHub(context: Context, onStatus: (status: Status) => void, 
       ended: (channels) => each((feed) => feed.ended(channels)),
       refused: (channels, error) =>
         each((feed) => {
-          if (channels) {
-            if (!feed.channels.some((channel) => channels.includes(channel))) return;
-            denied.add(feed);
-          }
+          if (!means(channels, feed.channels)) return;
+          if (channels) denied.add(feed);
           feed.refused(error);
         }),
       moved: () => each((feed) => feed.rejoin()),
@@ -87,20 +86,18 @@ export function createHub(context: Context, onStatus: (status: Status) => void, 
 
   /** A stream that is shared and has room. */
   function place(feed: Feed): Track {
-    const shared = tracks.filter((it) => it.shared);
-    const room = shared.find(({ feeds }) => channelsOf([...feeds, feed]).size <= STREAM_CHANNELS_MAX);
-    return room ?? track((shared.length === 0 && share) || createLane, true);
+    const room = tracks.find(({ shared, feeds }) => shared && channelsOf([...feeds, feed]).size <= STREAM_CHANNELS_MAX);
+    return room ?? track(tracks[0]?.shared ? createLane : share, true);
   }
 
   function alone(options: LaneOptions): Track {
     return track((context, sink) => createLane(context, sink, options), false);
   }
 
-  function subscribe(names: readonly string[], options: FeedOptions, own?: string): Subscription {
+  function subscribe(names: string | readonly string[], options: FeedOptions = {}, own?: string): Subscription {
     if (closed) throw new TidingsError('closed', 'the client is closed');
-    const channels = [...new Set(names)];
-    if (channels.length === 0) throw new TypeError('a subscription needs a channel');
-    if (channels.length > STREAM_CHANNELS_MAX) throw new RangeError(`a subscription has at most ${STREAM_CHANNELS_MAX} channels`);
+    const channels = [...new Set([names].flat())];
+    if (channels.length < 1 || channels.length > STREAM_CHANNELS_MAX) throw new RangeError(`a subscription has 1 to ${STREAM_CHANNELS_MAX} channels`);
     let home: Track | undefined;
 
     function join(it: Track): void {
@@ -127,10 +124,9 @@ export function createHub(context: Context, onStatus: (status: Status) => void, 
     const feed = createFeed(context, channels, options, {
       position: () => home?.source.position ?? null,
       release: leave,
-      dedicate() {
-        const start = feed.alone();
+      dedicate(begin) {
         leave();
-        join(alone({ start }));
+        join(alone({ begin }));
       },
     });
     if (!options.signal?.aborted) join(own === undefined ? place(feed) : alone({ own: { path: own, channel: channels[0]! } }));
@@ -142,6 +138,9 @@ export function createHub(context: Context, onStatus: (status: Status) => void, 
     get status() {
       return told;
     },
+    get closed() {
+      return !!closed;
+    },
     reconnect() {
       denied.clear();
       for (const it of tracks) {
@@ -151,9 +150,9 @@ export function createHub(context: Context, onStatus: (status: Status) => void, 
       }
     },
     close() {
-      closed = { state: 'closed', reason: { code: 'aborted', message: 'close() was called' } };
+      closed = { state: 'closed', reason: { code: 'aborted', message: 'the client is closed' } };
       for (const { source, feeds } of tracks) {
-        for (const feed of [...feeds]) feed.subscription.close();
+        for (const feed of feeds) feed.subscription.close();
         source.close();
       }
       tell();

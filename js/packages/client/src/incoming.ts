@@ -15,12 +15,12 @@ export interface Incoming {
   json(): unknown;
 }
 
-/** Of a block of a stream; `fallback` is for a server that says neither the channel nor the time. */
-export function incoming({ event = 'message', data, id, from, ...said }: Block, fallback: { channel: string; time: number }): Incoming {
+/** Of a block of a stream; `channel` and `time` are for a server that says neither. */
+export function incoming({ event, data, id, from, ...said }: Block, channel: string, time: number): Incoming {
   let value: { json: unknown } | undefined;
   return {
-    channel: fallback.channel,
-    time: fallback.time,
+    channel,
+    time,
     ...said,
     event: event || 'message',
     from: from ?? null,

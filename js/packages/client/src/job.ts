@@ -78,7 +78,8 @@ export interface JobOptions {
 
 /**
  * A job that is watched. `await` gives its document once it has completed, and throws a `TidingsError` with the code
- * `job_failed`, `job_cancelled`, `job_expired` or `job_not_found`, and with the document as `job`, if it does not.
+ * `job_failed`, `job_cancelled`, `job_expired` or `job_not_found`, and with the document as `job`, if it does not; with `network`
+ * where the code that watches jobs could not be fetched.
  * It is watched from when the handle is made until it ends or the handle is closed.
  */
 export interface JobHandle<R = unknown> extends PromiseLike<CompletedJob<R>> {

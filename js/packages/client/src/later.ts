@@ -1,17 +1,19 @@
-// A source whose code is fetched when it is needed.
+// A source whose code is fetched when it is needed, and the rest with it: a tab whose leader goes away needs that, and by then the
+// site may have been deployed anew.
 //
 // Owns: what was said to it meanwhile. Does not know: which source it is.
 
 import { createLane } from './lane.js';
 import type { Context } from './link.js';
+import { rest } from './part.js';
 import type { Source, SourceSink } from './source.js';
 
 /** Tabs share a stream; where that code cannot be had, this one has a stream of its own. */
 export function createSharedLater(context: Context, sink: SourceSink): Source {
   let source: Source | undefined;
   let wanted: ReadonlySet<string> | undefined = new Set();
-  void import('./share.js')
-    .then(({ createShared }) => createShared(context, sink), () => createLane(context, sink))
+  void Promise.all([import('./share.js'), rest()])
+    .then(([{ createShared }, parts]) => createShared(context, sink, createLane, parts), () => createLane(context, sink))
     .then((made) => {
       if (wanted) (source = made).want(wanted);
     });

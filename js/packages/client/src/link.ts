@@ -1,18 +1,20 @@
 // One stream that is kept up: the loop of attempts around a transport.
 //
-// Owns: the state of the connection, when the next attempt is made, the position, watchdog, pauses, and the life of the
-// grant. Does not know: what is subscribed by whom, or what events say.
+// Owns: the state of the connection, when the next attempt is made, the position, watchdog and pauses. Does not know: what is
+// subscribed by whom, what events say, or how grants are renewed.
 // Flow: `start` → attempts → `LinkSink`, in the order of the stream; the position moves when the sink has returned.
 
 import type { Api } from './api.js';
 import type { Auth } from './auth.js';
-import { backoffMs, retryMs } from './backoff.js';
-import { TidingsError } from './error.js';
+import { backoffMs, retryAfterMs, retryMs } from './backoff.js';
+import { TidingsError, type Errors } from './error.js';
 import type { Env } from './env.js';
+import type { Granted } from './grant.js';
 import { incoming, type Incoming } from './incoming.js';
 import { EVENT_CHARS_MAX, FIRST_BYTES_MS, KEEPALIVE_DEFAULT_MS, RETRY_MAX_MS, WAKE_SPREAD_MS } from './limits.js';
 import type { ClientOptions } from './options.js';
 import type { Block } from './parse.js';
+import { rest } from './part.js';
 import type { CloseReason, Status } from './status.js';
 import { createTimer } from './timer.js';
 import { fetchTransport, type Outcome, type Transport } from './transport.js';
@@ -24,6 +26,7 @@ export interface Context {
   readonly api: Api;
   readonly auth: Auth;
   report(error: TidingsError): void;
+  readonly errors: Errors;
 }
 
 export interface LinkSink {
@@ -50,6 +53,8 @@ export interface Link {
   readonly position: string | null;
   /** The server's name of the open stream. */
   readonly connection: string | null;
+  /** Aborted when the stream has ended. */
+  readonly signal: AbortSignal;
   /** Opens the stream at a position, or as the URL says. */
   start(position: string | null): void;
   /** Drops the connection and resumes at once. */
@@ -63,12 +68,12 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
   const { now, random, page } = env;
   const { retry = {}, stallTimeout, hidden } = options;
   const Native = options.transport === 'eventsource' || (options.transport !== 'fetch' && !streamsBodies()) ? env.EventSource : undefined;
-  const transport = Native ? nativeTransport(Native, api) : fetchTransport(api, now);
+  const transport = Native ? nativeTransport(Native, api) : fetchTransport(api);
 
   let status: Status = { state: 'idle' };
   let position: string | null = null;
   let connection: string | null = null;
-  let current: AbortController | null = null;
+  let current = new AbortController();
   let unlisten: (() => void) | undefined;
   let openedAt: number | null = null;
   let drainMs: number | null = null;
@@ -85,37 +90,28 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
   /** `navigator.onLine` said no while bytes came. */
   let offlineLies = false;
   let heldBack = false;
+  let granted = current;
   const again = createTimer(env);
   const watchdog = createTimer(env);
   const hiding = createTimer(env);
-  const renewing = createTimer(env);
   const firstBytes = createTimer(env);
 
   const set = (next: Status): void => sink.status((status = next));
 
   function connect(): void {
-    again();
-    const own = (current = new AbortController());
+    const { signal } = (current = new AbortController());
     set({ state: 'connecting', attempt });
     aliveAt = now();
     watch();
-    void run(own.signal).then((outcome) => {
-      if (current === own) settle(outcome);
+    void run(signal).catch(failed).then((outcome) => {
+      if (!signal.aborted) settle(outcome);
     });
   }
 
   async function run(signal: AbortSignal): Promise<Outcome> {
     const target = url();
-    const ticket = !auth.cookie && (Native !== undefined || auth.query);
-    if (ticket) {
-      try {
-        target.searchParams.set('ticket', ((await api.call('POST', 'tickets', { body: {}, signal })) as { ticket: string }).ticket);
-      } catch (cause) {
-        const error = cause as TidingsError;
-        const refused = error.status === 401;
-        return { reason: { code: refused ? 'unauthorized' : 'network', message: error.message }, final: refused ? 'unauthorized' : undefined, error };
-      }
-    }
+    const ticket = !auth.cookie && (!!Native || auth.query);
+    if (ticket) target.searchParams.set('ticket', await (await rest()).ticket(context, signal));
     // A header of ours would cost a preflight elsewhere.
     const header = !Native && api.ownOrigin(target);
     if (position !== null && !header) target.searchParams.set('last_event_id', position);
@@ -136,7 +132,7 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
   function open(): void {
     openedAt = aliveAt = now();
     firstBytes(() => {
-      if (!heldBack) report(new TidingsError('stalled', 'nothing comes of a stream that has begun: does a proxy buffer or compress it?'));
+      if (!heldBack) report(new TidingsError('stalled', 'no byte of a stream that has begun: does a proxy buffer or compress it?'));
       heldBack = true;
     }, FIRST_BYTES_MS);
     set({ state: 'open', since: openedAt, via: Native ? 'eventsource' : 'fetch' });
@@ -144,22 +140,27 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
 
   /** An attempt is over; without an outcome, because this side has ended it. */
   function settle(outcome?: Outcome): void {
+    if (outcome?.now) rejectedOnce = true;
     if (openedAt !== null && now() - openedAt >= (retry.resetAfter ?? 10_000)) {
       attempt = 0;
       rejectedOnce = false;
     }
     const spreadMs = drainMs;
-    for (const stop of [again, watchdog, renewing, firstBytes]) stop();
-    current = connection = openedAt = drainMs = null;
+    again();
+    watchdog();
+    firstBytes();
+    current.abort();
+    granted.abort();
+    connection = openedAt = drainMs = null;
     held = false;
     if (!outcome) return;
-    const { reason, final, retryAfterMs, error } = outcome;
+    const { reason, final, error } = outcome;
     if (error) report(error);
     if (final) return close(reason, final);
     if (outcome.now) return connect();
-    if (reason.code === 'content_type') report(new TidingsError('http', reason.message, reason));
-    if (retryAfterMs) notBefore = now() + retryAfterMs;
-    const ms = spreadMs === null ? backoffMs(random, retry, { attempt, floorMs, retryAfterMs }) : random() * Math.min(spreadMs, RETRY_MAX_MS);
+    const afterMs = retryAfterMs(outcome.retryAfter, now());
+    if (afterMs) notBefore = now() + afterMs;
+    const ms = spreadMs === null ? backoffMs(random, retry, attempt, floorMs, afterMs) : random() * Math.min(spreadMs, RETRY_MAX_MS);
     attempt += 1;
     if (attempt >= (retry.limit ?? Infinity)) return close(reason, 'network');
     if (!page.offline() || offlineLies) return wait(ms, spreadMs === null ? reason : { ...reason, code: 'server_drain' });
@@ -171,12 +172,6 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
   function wait(ms: number, reason: CloseReason): void {
     set({ state: 'waiting', attempt, retryAt: now() + ms, reason });
     again(connect, ms);
-  }
-
-  /** Ends an attempt from outside. */
-  function drop(outcome?: Outcome): void {
-    current?.abort();
-    settle(outcome);
   }
 
   function leavePage(): void {
@@ -201,7 +196,7 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
     watchdog(() => {
       if (held) aliveAt = now();
       if (now() - aliveAt < stallMs) watch();
-      else drop({ reason: { code: 'stalled', message: `no byte for ${stallMs} ms` } });
+      else settle({ reason: { code: 'stalled', message: `no byte for ${stallMs} ms` } });
     }, aliveAt + stallMs - now());
   }
 
@@ -210,81 +205,43 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
   function take(block: Block, target: URL): void | Promise<void> {
     if (block.event?.startsWith('tidings.')) return control(block);
     let waiting: void | Promise<void> = undefined;
-    if (block.tooLarge) report(new TidingsError('event_too_large', `an event of more than ${EVENT_CHARS_MAX} characters was left out`));
-    else waiting = sink.event(incoming(block, { channel: own ?? target.searchParams.get('channel') ?? '', time: now() }));
+    if (block.tooLarge) report(new TidingsError('event_too_large', `an event of over ${EVENT_CHARS_MAX} characters was left out`));
+    else waiting = sink.event(incoming(block, own ?? target.searchParams.get('channel') ?? '', now()));
     // It was delivered, or stands in a queue of this page; the promise only says when there is room for more.
     position = block.id || position;
     if (!waiting) return;
-    const during = current;
+    const { signal } = current;
     held = true;
     return waiting.then(() => {
-      if (current !== during) return;
+      if (signal.aborted) return;
       held = false;
       aliveAt = now();
     });
   }
 
-  function control({ event, data, id }: Block): void {
+  function control({ event, data, id }: Block): void | Promise<void> {
     const said = object(data);
     const word = event!.slice('tidings.'.length);
-    if (word === 'unauthorized') {
-      // Its id says that this position was refused; what came before it counts.
-      const code = said.code ?? word;
-      return void unauthorized({ code: code === 'forbidden' ? code : word, message: `the stream was refused: ${code}` });
-    }
+    // Its id says that this position was refused; what came before it counts.
+    if (word === 'unauthorized') return heedGrant(word, said);
     position = id || position;
     if (word === 'hello') {
       connection = said.connection ?? null;
       keepaliveMs = Math.max(Number(said.keepalive_ms) || keepaliveMs, 100);
       watch();
-      renewBefore(said.expires_at);
+      if (said.expires_at) void heedGrant(word, said);
       sink.hello(position);
-    } else if (word === 'reset') sink.reset({ reason: String(said.reason), channels: said.channels, first: said.first });
+    } else if (word === 'reset') sink.reset(said as LinkReset);
     else if (word === 'drain') drainMs = Number(said.spread_ms) || 0;
-    else if (word === 'auth_expiring') void renew(said.expires_at);
+    else if (word === 'auth_expiring') void heedGrant(word, said);
   }
 
-  /** The grant ended in mid-stream: perhaps there is another token. */
-  async function unauthorized(reason: CloseReason): Promise<void> {
-    const during = current;
-    const outcome: Outcome = { reason };
-    try {
-      if (!rejectedOnce && (rejectedOnce = await auth.rejected(await auth.token()))) outcome.now = true;
-      else outcome.final = 'unauthorized';
-    } catch (cause) {
-      // That there is no token just now says nothing about the next one.
-      outcome.error = cause as TidingsError;
-    }
-    if (during !== null && during === current) drop(outcome);
-  }
-
-  // The life of the grant.
-
-  function renewBefore(expiresAt: unknown): void {
-    renewing();
-    if (!auth.cookie && typeof expiresAt === 'number') renewing(() => void renew(expiresAt), 0.8 * (expiresAt - now()));
-  }
-
-  async function renew(expiresAt: unknown): Promise<void> {
-    renewing();
-    const name = connection;
-    const changed = (): boolean => name === null || name !== connection;
-    try {
-      const token = await auth.renew();
-      if (changed()) return;
-      try {
-        const answer = (await api.call('POST', `connections/${name}/auth`, { body: {}, token })) as { expires_at?: unknown } | null;
-        if (!changed()) renewBefore(answer?.expires_at);
-      } catch {
-        // Not on the open stream, so on the next one, with the new token.
-        if (!changed() && !auth.cookie) link.reconnect();
-      }
-    } catch (cause) {
-      report(cause as TidingsError);
-      // Again when half of what is left has passed; the server's own word is `tidings.unauthorized`.
-      const left = Number(expiresAt) - now();
-      if (!changed() && left > 2_000) renewing(() => void renew(expiresAt), left / 2);
-    }
+  /** Its grant ends, or has ended. Where the code for that cannot be had, the server ends the stream as well. */
+  function heedGrant(word: string, said: Said): Promise<void> {
+    granted.abort();
+    const { signal } = (granted = new AbortController());
+    const stream: Granted = { connection, renewed: rejectedOnce, signal, reconnect: link.reconnect, end: settle };
+    return rest().then(({ heed }) => heed(context, stream, word, said), report);
   }
 
   // The page.
@@ -292,7 +249,7 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
   function hide(): void {
     if (hidden === 'keep') return;
     hiding(() => {
-      drop();
+      settle();
       set({ state: 'paused', reason: 'hidden' });
     }, hidden?.pauseAfter ?? 300_000);
   }
@@ -303,7 +260,7 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
     else if (state === 'paused' && status.reason === 'hidden') return;
     const silent = state === 'open' && now() - aliveAt > keepaliveMs;
     if (!silent && state !== 'waiting' && state !== 'paused') return;
-    drop();
+    settle();
     wait(Math.max(random() * WAKE_SPREAD_MS, notBefore - now()), { code: 'network', message: `the page is ${signal} again` });
   }
 
@@ -314,12 +271,15 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
     get connection() {
       return connection;
     },
+    get signal() {
+      return current.signal;
+    },
     start(at) {
       position = at;
       link.reconnect();
     },
     reconnect() {
-      drop();
+      settle();
       attempt = 0;
       rejectedOnce = false;
       unlisten ??= page.listen((signal) => (signal === 'hidden' ? hide() : wake(signal)));
@@ -327,7 +287,7 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
       connect();
     },
     stop() {
-      drop();
+      settle();
       leavePage();
       position = null;
       set({ state: 'idle' });
@@ -338,13 +298,15 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
 
 /** Hardly any browser needs it, so its code is fetched by those that do. */
 function nativeTransport(Native: typeof EventSource, api: Api): Transport {
-  return async (attempt, sink) => {
-    try {
-      return await (await import('./eventsource.js')).eventSourceTransport(Native, api)(attempt, sink);
-    } catch (cause) {
-      return { reason: { code: 'network', message: String(cause) } };
-    }
-  };
+  return async (attempt, sink) => (await import('./eventsource.js')).eventSourceTransport(Native, api)(attempt, sink);
+}
+
+/** There was no answer, or none to the end; or no token, or no ticket. */
+function failed(cause: unknown): Outcome {
+  const error = cause instanceof TidingsError ? cause : undefined;
+  // The ticket was refused, and with it the stream.
+  const final = error?.status === 401 ? 'unauthorized' : undefined;
+  return { reason: { code: final ?? 'network', message: error?.message ?? String(cause) }, final, error };
 }
 
 /** Whether the bodies of answers can be read as they come. */
@@ -353,14 +315,11 @@ function streamsBodies(): boolean {
 }
 
 /** What the server says in its own events. */
-interface Said {
+export interface Said extends Partial<LinkReset> {
   connection?: string;
   keepalive_ms?: unknown;
   expires_at?: unknown;
   spread_ms?: unknown;
-  reason?: unknown;
-  channels?: readonly string[];
-  first?: string | null;
   code?: string;
 }
 

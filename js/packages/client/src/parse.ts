@@ -32,10 +32,8 @@ export function createParser(onRetry: (ms: number) => void): Parser {
   function field(name: string, value: string): void {
     if (name === 'data') {
       const data = block.data === undefined ? value : `${block.data}\n${value}`;
-      if (block.tooLarge || data.length > EVENT_CHARS_MAX) {
-        block.tooLarge = true;
-        block.data = '';
-      } else block.data = data;
+      if (data.length > EVENT_CHARS_MAX) block.tooLarge = true;
+      block.data = block.tooLarge ? '' : data;
     } else if (name === 'event' || name === 'channel' || name === 'from') block[name] = value;
     else if (name === 'id') id = value.includes('\0') ? id : value;
     else if (/^\d{1,15}$/.test(value)) {

@@ -6,11 +6,12 @@
 // Flow: the tab with the lock leads: its lane's events → BroadcastChannel → the sources of the others. A tab adds its channels
 // to the leader's stream with its own credentials, so that one of another user is refused by the server, not by us.
 
-import { TidingsError } from './error.js';
+import type { TidingsError } from './error.js';
 import type { Incoming } from './incoming.js';
-import { createLane, type Lane } from './lane.js';
+import type { Lane, LaneMaker } from './lane.js';
 import { LINGER_MS, QUEUE_EVENTS_MAX, SHARE_ALIVE_MS, SHARE_ANSWER_MS, SHARE_GROUPS_MAX, SHARE_SILENCE_MS, SHARE_TAB_MS, STREAM_CHANNELS_MAX } from './limits.js';
 import type { Context, LinkReset } from './link.js';
+import type { Rest } from './part.js';
 import type { Source, SourceSink } from './source.js';
 import type { Status } from './status.js';
 import type { Summoned } from './summon.js';
@@ -51,13 +52,14 @@ interface Added {
 
 type Role = 'none' | 'follower' | 'leader' | 'apart' | 'retired';
 
-/** `worker` says that it is not a tab. */
-export function createShared(context: Context, sink: SourceSink, worker = false): Source {
+/**
+ * `worker` says that it is not a tab. What the entry and the rest have is handed in, so that bundlers make no further files of what
+ * is shared with them: each file that a page does not have yet is one that may be gone.
+ */
+export function createShared(context: Context, sink: SourceSink, createLane: LaneMaker, { call, rootOf }: Rest, worker = false): Source {
   const { env, api, options } = context;
   const locks = env.locks!;
   const tab = name(env.random);
-  // A tab whose leader goes away needs it; by then the site may have been deployed anew. Who misses it says so.
-  import('./catchup.js').catch(() => {});
 
   let wanted: ReadonlySet<string> = new Set();
   let role: Role = 'none';
@@ -125,7 +127,7 @@ export function createShared(context: Context, sink: SourceSink, worker = false)
     };
     import('./summon.js').then(({ summon }) => {
       if (channel !== own) return;
-      summoned = summon(context, lock(), none);
+      summoned = summon(context, rootOf(context), lock(), none);
       if (summoned === null) none();
     }, none);
   }
@@ -347,7 +349,7 @@ export function createShared(context: Context, sink: SourceSink, worker = false)
         for (const name of message.channels) joined.delete(name);
         return sink.ended(message.channels);
       case 'refused':
-        return sink.refused(message.channels, new TidingsError(message.code, message.message, { status: message.status }));
+        return sink.refused(message.channels, new context.errors.TidingsError(message.code, message.message, { status: message.status }));
       case 'joined':
         if (message.tab !== tab) return;
         for (const name of message.channels) joined.add(name);
@@ -387,7 +389,8 @@ export function createShared(context: Context, sink: SourceSink, worker = false)
       return post({ type: 'full', term, tab: other });
     }
     // What was added to a stream that is gone has to be added to the next one.
-    if (added !== null && added !== 'open' && lane?.adopt(added.connection, added.channels) === true) {
+    if (added !== null && added !== 'open' && lane?.connection === added.connection) {
+      lane.widen(added.channels);
       post({ type: 'joined', term, tab: other, channels: added.channels, position: added.position });
     } else tellState();
     spread();
@@ -401,7 +404,7 @@ export function createShared(context: Context, sink: SourceSink, worker = false)
     const [stream, time] = [lane?.connection, term];
     if (anonymous === null && stream != null) {
       try {
-        await api.call('POST', `connections/${stream}/channels`, { body: { channels: [...union()] } });
+        await call(context, 'POST', `connections/${stream}/channels`, { body: { channels: [...union()] } });
         anonymous = false;
       } catch (error) {
         if ((error as TidingsError).status !== undefined) anonymous = (error as TidingsError).status === 401 && context.auth.cookie;
@@ -440,7 +443,7 @@ export function createShared(context: Context, sink: SourceSink, worker = false)
     let refused: TidingsError | null = null;
     let at: string | null = null;
     try {
-      const answer = (await api.call('POST', `connections/${stream}/channels`, { body: { channels: missing } })) as { position?: string };
+      const answer = (await call(context, 'POST', `connections/${stream}/channels`, { body: { channels: missing } })) as { position?: string };
       at = answer?.position ?? null;
     } catch (error) {
       refused = error as TidingsError;
@@ -477,7 +480,7 @@ export function createShared(context: Context, sink: SourceSink, worker = false)
     let at: string | null = null;
     if (error === null) {
       try {
-        at = ((await api.call('POST', `connections/${stream}/channels`, { body: { channels: [name] } })) as { position?: string }).position ?? null;
+        at = ((await call(context, 'POST', `connections/${stream}/channels`, { body: { channels: [name] } })) as { position?: string }).position ?? null;
       } catch (cause) {
         error = cause as TidingsError;
       }

@@ -2,6 +2,7 @@
 //
 // Owns: the seam between subscriptions and a stream, be it this page's or another tab's. Does not know: either side.
 
+import type { From } from './client.js';
 import type { TidingsError } from './error.js';
 import type { Incoming } from './incoming.js';
 import type { LinkReset } from './link.js';
@@ -34,7 +35,19 @@ export interface SourceSink {
   status(status: Status): void;
 }
 
+/** Whether a subscription to `own` is meant where these are named; all are, where none is. */
+export function means(channels: readonly string[] | null | undefined, own: readonly string[]): boolean {
+  return !channels || own.some((channel) => channels.includes(channel));
+}
+
 /** Those of `channels` that are not among `others`. */
 export function without(channels: ReadonlySet<string>, others: ReadonlySet<string>): ReadonlySet<string> {
   return new Set([...channels].filter((channel) => !others.has(channel)));
+}
+
+/** Where something begins: behind an event, with so many of the newest, or with all that is retained; `null` with what comes next. */
+export type Begin = { readonly id?: string | undefined; readonly last?: number | undefined } | null;
+
+export function beginOf(from: From): Begin {
+  return from === 'now' ? null : from === 'start' ? {} : from;
 }

@@ -3,7 +3,6 @@
 // Owns: when there is one, what it is told, and the token that it asks for. Does not know: who leads, or what is streamed:
 // that goes over the same BroadcastChannel as between tabs.
 
-import { TidingsError } from './error.js';
 import type { Context } from './link.js';
 import type { RetryOptions, TokenReason } from './options.js';
 
@@ -36,30 +35,30 @@ export interface Summoned {
  * The worker of this name, which is started if no other tab has done so; `null` where there cannot be one. A worker asks whichever
  * tab is there for a token, so with tokens the key has to say whose tabs they are.
  */
-export function summon({ env, options, api, auth, report }: Context, name: string, failed: () => void): Summoned | null {
+export function summon({ env, options, api, auth, report, errors }: Context, root: string, name: string, failed: () => void): Summoned | null {
   const { SharedWorker } = env;
   if (!SharedWorker || (!auth.cookie && options.shareKey === undefined)) return null;
   let worker: SharedWorker;
   try {
-    worker = new SharedWorker(api.resolve(options.workerUrl ?? `${api.root}/tidings/worker.js`), { name });
+    worker = new SharedWorker(api.resolve(options.workerUrl ?? `${root}/tidings/worker.js`), { name });
   } catch (cause) {
-    report(new TidingsError('network', `no worker: ${String(cause)}`, { cause }));
+    report(new errors.TidingsError('network', `no worker: ${String(cause)}`, { cause }));
     return null;
   }
   const { port } = worker;
   worker.onerror = () => {
-    report(new TidingsError('network', 'the worker could not be started, so a tab has the stream'));
+    report(new errors.TidingsError('network', 'the worker could not be started, so a tab has the stream'));
     failed();
   };
   port.onmessage = ({ data }: MessageEvent<FromWorker>) => {
-    if (data.type === 'error') report(new TidingsError(data.code, data.message));
+    if (data.type === 'error') report(new errors.TidingsError(data.code, data.message));
     else void answer(data);
   };
   const tell = (message: FromTab): void => port.postMessage(message);
   const { retry, stallTimeout } = options;
   // The worker's lock has the same name.
   const shareKey = name.replace('tidings:', '');
-  tell({ type: 'start', options: { url: api.stream.href, api: api.root, shareKey, tokens: !auth.cookie, retry, stallTimeout } });
+  tell({ type: 'start', options: { url: api.stream.href, api: root, shareKey, tokens: !auth.cookie, retry, stallTimeout } });
 
   async function answer({ ask, why }: { ask: number; why: TokenReason }): Promise<void> {
     try {
@@ -67,7 +66,7 @@ export function summon({ env, options, api, auth, report }: Context, name: strin
       const token = await (typeof options.auth === 'object' ? options.auth.token(why) : null);
       tell({ type: 'token', ask, token });
     } catch (cause) {
-      report(new TidingsError('token_failed', `no token: ${String(cause)}`, { cause }));
+      report(new errors.TidingsError('token_failed', `no token: ${String(cause)}`, { cause }));
       tell({ type: 'token', ask, token: null });
     }
   }

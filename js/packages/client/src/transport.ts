@@ -3,9 +3,8 @@
 // Owns: the request, the table of statuses, bytes to blocks. Does not know: what is tried next.
 // Flow: a URL → `Sink` as it goes → how it ended.
 
-import { problem, type Api } from './api.js';
-import { retryAfterMs } from './backoff.js';
-import { TidingsError } from './error.js';
+import type { Api } from './api.js';
+import { problem, TidingsError } from './error.js';
 import { createParser, type Block } from './parse.js';
 import type { CloseReason } from './status.js';
 
@@ -28,12 +27,13 @@ export interface Sink {
   block(block: Block): void | Promise<void>;
 }
 
-/** How an attempt ended; it is of no interest after an abort. */
+/** How an attempt ended, if it did not throw; it is of no interest after an abort. */
 export interface Outcome {
   reason: CloseReason;
   /** What another try does not change: the code of the refusal, or `done`. */
   final?: string | undefined;
-  retryAfterMs?: number | undefined;
+  /** The header. */
+  retryAfter?: string | null | undefined;
   /** Worth another try at once. */
   now?: boolean;
   /** There was no attempt, because of this. */
@@ -45,7 +45,7 @@ export type Transport = (attempt: Attempt, sink: Sink) => Promise<Outcome>;
 const REASONS: Record<number, CloseReason['code']> = { 401: 'unauthorized', 403: 'forbidden', 404: 'not_found', 410: 'not_found' };
 const WORTH_ANOTHER_TRY = [408, 425, 429];
 
-export function fetchTransport(api: Api, now: () => number): Transport {
+export function fetchTransport(api: Api): Transport {
   return async ({ url, lastEventId, ticket, signal }, sink) => {
     const headers: Record<string, string> = { accept: 'text/event-stream, application/problem+json' };
     if (lastEventId !== null) headers['last-event-id'] = lastEventId;
@@ -53,7 +53,7 @@ export function fetchTransport(api: Api, now: () => number): Transport {
     try {
       const answer = await api.fetch(url, { headers, cache: 'no-store', signal }, ticket ? null : undefined);
       const type = answer.headers.get('content-type') ?? '';
-      if (answer.status !== 200 || !answer.body || !/^text\/event-stream\s*(;|$)/i.test(type)) return await refusal(answer, type, now());
+      if (answer.status !== 200 || !answer.body || !/^text\/event-stream\b/i.test(type)) return await refusal(answer, type);
       sink.open();
       reader = answer.body.getReader();
       const parser = createParser(sink.retry);
@@ -66,8 +66,6 @@ export function fetchTransport(api: Api, now: () => number): Transport {
           if (held) await held;
         }
       }
-    } catch (cause) {
-      return { reason: { code: 'network', message: String(cause) }, error: cause instanceof TidingsError ? cause : undefined };
     } finally {
       // A stream that is left may not go on in the background.
       reader?.cancel().catch(() => {});
@@ -75,15 +73,18 @@ export function fetchTransport(api: Api, now: () => number): Transport {
   };
 }
 
-async function refusal(answer: Response, type: string, now: number): Promise<Outcome> {
+async function refusal(answer: Response, type: string): Promise<Outcome> {
   const { status } = answer;
   if (status === 204) return { reason: { code: 'done', message: 'the channels are finished' }, final: 'done' };
   const { code, message } = await problem(answer);
-  if (status === 200) return { reason: { code: 'content_type', status, message: `${type || 'an answer without a type'} is not a stream; a log-in page or a proxy?` } };
+  if (status === 200) {
+    const message = `${type || 'an answer'} is not a stream; a log-in page or a proxy?`;
+    return { reason: { code: 'content_type', status, message }, error: new TidingsError('http', message, { status }) };
+  }
   const final = status >= 400 && status < 500 && !WORTH_ANOTHER_TRY.includes(status);
   return {
     reason: { code: REASONS[status] ?? (final ? 'bad_request' : code === 'draining' ? 'server_drain' : 'http'), status, message },
     final: status === 401 ? 'unauthorized' : final ? code : undefined,
-    retryAfterMs: retryAfterMs(answer.headers.get('retry-after'), now),
+    retryAfter: answer.headers.get('retry-after'),
   };
 }

@@ -6,10 +6,12 @@
 import { createApi } from './api.js';
 import { createAuth } from './auth.js';
 import type { Env } from './env.js';
-import { TidingsError } from './error.js';
+import { errors, type TidingsError } from './error.js';
+import { createLane } from './lane.js';
 import { WORKER_TABS_MAX, WORKER_TOKEN_MS } from './limits.js';
 import type { Context } from './link.js';
 import type { ClientOptions, TokenReason } from './options.js';
+import * as rest from './rest.js';
 import { createShared } from './share.js';
 import type { Source, SourceSink } from './source.js';
 import type { FromTab, FromWorker, WorkerOptions } from './summon.js';
@@ -46,13 +48,13 @@ export function createWorker(env: Env): (port: Port) => void {
     const options: ClientOptions = { url, api, shareKey, retry, stallTimeout, auth: tokens ? { token: askForToken } : 'cookie' };
     const auth = createAuth(options.auth);
     const report = ({ code, message }: TidingsError): void => tell({ type: 'error', code, message });
-    const context: Context = { env, options, auth, report, api: createApi(options, env, auth) };
+    const context: Context = { env, options, auth, report, errors, api: createApi(options, env, auth) };
     const nothing = (): void => {};
     const sink: SourceSink = {
       joined: nothing, event: nothing, reset: nothing, moved: nothing, ended: nothing, status: nothing,
       refused: (channels) => void (refused ||= channels === null),
     };
-    return createShared(context, sink, true);
+    return createShared(context, sink, createLane, rest, true);
   }
 
   return (port) => {

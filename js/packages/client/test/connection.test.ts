@@ -297,6 +297,33 @@ describe('tokens', () => {
     expect(world.last().request.headers.get('last-event-id')).toBe('e-1');
   });
 
+  test('nothing is renewed of a stream that has ended', async () => {
+    const token = vi.fn(async (why: string) => `token-${why}`);
+    subscribed({ auth: { token } });
+    await settled();
+    await world.last().hello('e-1', { expires_at: Date.now() + 10_000, keepalive_ms: 300_000 });
+    await world.last().end();
+    await world.pass(2_000);
+    await world.last().hello('e-1', { keepalive_ms: 300_000 });
+    await world.pass(20_000);
+    expect(token.mock.calls).toEqual([['first']]);
+    expect(world.requests.map(({ method }) => method)).toEqual(['GET', 'GET']);
+    expect(world.last().aborted).toBe(false);
+  });
+
+  test('with cookies, the server says when it is time', async () => {
+    world.answer = ({ method }) => (method === 'POST' ? json(200, { expires_at: Date.now() + 10_000 }) : undefined);
+    subscribed();
+    await settled();
+    await world.last().hello('e-1', { expires_at: Date.now() + 10_000, keepalive_ms: 300_000 });
+    await world.pass(9_000);
+    expect(world.requests).toHaveLength(1);
+    await world.last().send(`event: tidings.auth_expiring\ndata: {"expires_at":${Date.now() + 1_000}}\n\n`);
+    expect(world.requests[1]).toMatchObject({ method: 'POST', credentials: 'include' });
+    await world.pass(20_000);
+    expect(world.requests).toHaveLength(2);
+  });
+
   test('`tidings.auth_expiring` renews too, and `tidings.unauthorized` asks for another token', async () => {
     const token = vi.fn(async (why: string) => `token-${why}`);
     world.answer = ({ url }) => (url.pathname.startsWith('/v1/') ? json(200, { expires_at: null }) : undefined);

@@ -95,6 +95,17 @@ test('one that broke, or was closed by a status that nobody can see, is made ane
   expect(got.map((event) => (event as unknown[])[2])).toEqual([1, 2]);
 });
 
+test('what came before it broke counts first: it may say why', async () => {
+  const { client, source } = await connect();
+  await source().open();
+  await source().say('tidings.hello', { connection: 'c', keepalive_ms: 15_000 }, 'e-1');
+  void source().say('tidings.unauthorized', { code: 'token_expired' }, 'e-1~s');
+  await source().break();
+  expect(client.status).toMatchObject({ state: 'closed', reason: { code: 'unauthorized' } });
+  await world.pass(10_000);
+  expect([FakeSource.all.length, source().closed]).toEqual([1, true]);
+});
+
 test('silence says nothing, because comments cannot be seen', async () => {
   const { client, source } = await connect();
   await source().open();

@@ -353,22 +353,6 @@ describe('where a subscription begins', () => {
     expect(world.last().request.url.searchParams.get('from')).toBe('last:2');
   });
 
-  test('where the code that reads history cannot be fetched, it gets a stream of its own, which is reported', async () => {
-    vi.doMock('../src/catchup.js', () => {
-      throw new Error('deployed anew');
-    });
-    const got = collect(world.client().subscribe('a', { from: { id: 'e-2' } }));
-    await settled();
-    await world.last().hello('e-9');
-    await settled();
-    vi.doUnmock('../src/catchup.js');
-    expect(world.last().request.headers.get('last-event-id')).toBe('e-2');
-    await world.last().hello('e-2');
-    await world.last().event('e-3', 'a', 3);
-    expect(got).toEqual([3]);
-    expect(world.errors.map(({ code }) => code)).toEqual(['network']);
-  });
-
   test('history that is cut, and history that never comes, is asked for again', async () => {
     server({ now: 3 });
     const good = world.answer;

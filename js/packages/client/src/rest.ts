@@ -1,0 +1,9 @@
+// What many pages do without, in one file that is fetched when it is needed.
+//
+// Owns: what is in it. Does not know: what any of it does, or what is done without it.
+
+export { catchUp } from './catchup.js';
+export { heed } from './grant.js';
+export { join } from './join.js';
+export { call, rootOf, ticket } from './request.js';
+export { createWatcher, startJob } from './watch.js';
