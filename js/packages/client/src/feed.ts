@@ -191,7 +191,7 @@ export function createFeed(context: Context, channels: readonly string[], option
   /** Goes on with what the source sends, from the source's position on. */
   function live(): void {
     mode = 'live';
-    options.live?.();
+    guard(report, () => options.live?.());
     backlog.later.splice(0).forEach(pushEvent);
     if (finished.size === channels.length) pushEnd();
   }

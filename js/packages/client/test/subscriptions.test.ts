@@ -52,6 +52,23 @@ describe('one stream', () => {
     expect([a, both, b]).toEqual([[1], [1, 2], [2]]);
   });
 
+  test('what `live` throws is reported, and breaks no stream', async () => {
+    server({ now: 7 });
+    const client = world.client();
+    const live = (): void => {
+      throw new Error('live');
+    };
+    const a = collect(client.subscribe('a', { live }));
+    await settled();
+    await world.last().hello('e-7');
+    const b = collect(client.subscribe('b', { live }));
+    await settled();
+    await world.last().event('e-8', 'a', 8);
+    await world.last().event('e-9', 'b', 9);
+    expect([a, b, world.streams.length]).toEqual([[8], [9], 1]);
+    expect(world.errors.map(({ code }) => code)).toEqual(['handler_failed', 'handler_failed']);
+  });
+
   test('a channel that comes later is added without a reconnect, and its events are delivered from then on', async () => {
     const head = { now: 7 };
     const { added } = server(head);
