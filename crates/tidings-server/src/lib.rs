@@ -15,6 +15,9 @@ mod door;
 
 mod limits;
 
+#[cfg(target_os = "linux")]
+mod turns;
+
 mod serve;
 
 mod auth;

@@ -8,11 +8,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use tidings::Hub;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::auth::Sources;
 use crate::cli::{LogFormat, ServeFlags};
+#[cfg(target_os = "linux")]
+use crate::turns;
 use crate::{environment, limits, listen, settings};
 
 /// Runs until a signal.
@@ -26,8 +29,7 @@ pub(crate) fn run(flags: &ServeFlags) -> Result<()> {
     if let Some(sources) = &sources {
         settings = settings.authorize(Arc::<Sources>::clone(sources));
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let listeners = listen::all(&flags.door.places(flags.listen, flags.dev)?, flags.dev)?;
         let hub = Hub::open(settings)?;
         if let Some(sources) = sources {
@@ -46,6 +48,13 @@ pub(crate) fn run(flags: &ServeFlags) -> Result<()> {
         tidings::serve_all(served, &hub, stop_signal()?).await;
         close(hub).await
     })
+}
+
+/// The runtime of a server. Its threads take turns, as do all that are started behind them.
+pub(crate) fn runtime() -> Result<Runtime> {
+    #[cfg(target_os = "linux")]
+    turns::take();
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 
 /// Reads the files of keys again at every SIGHUP. What cannot be read changes nothing.

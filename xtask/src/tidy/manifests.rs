@@ -52,6 +52,7 @@ const ALLOWED: &[&str] = &[
     "subtle",
     "tempfile",
     "thiserror",
+    "thread-priority",
     "tokio",
     "tokio-util",
     "toml",

@@ -63,8 +63,7 @@ pub(crate) fn run(flags: &DemoFlags) -> Result<()> {
         .streams_max(limits::raise_open_files().streams)
         .drain(std::time::Duration::from_secs(2))
         .job_routes(vec!["/api/exports=generate-report".parse()?]);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    serve::runtime()?.block_on(async {
         let listener = listener(flags.listen).await?;
         let hub = Hub::open(settings)?;
         export::register(&hub, folder.clone(), flags.rows_per_second);

@@ -1,0 +1,53 @@
+//! How the threads of the process share its cores.
+//!
+//! Owns: the scheduling policy. Does not know: what the threads do.
+//! Flow: called before there are other threads → `SCHED_BATCH`, which all that come later inherit.
+
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
+    thread_native_id,
+};
+
+const POLICY: ThreadSchedulePolicy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Batch);
+
+/// Lets a thread that is woken wait until the one that runs has used up its slice or has nothing more to do (sched(7)).
+///
+/// Where cores are busy, each of a batch of answers would else interrupt the writer that makes them, and be sent alone.
+/// Where a core is free, nothing changes. The nice value stays as it is.
+pub(crate) fn take() {
+    let Some(priority) = nice() else { return };
+    if let Err(error) = set_thread_priority_and_policy(thread_native_id(), priority, POLICY) {
+        tracing::debug!(?error, "the threads interrupt each other");
+    }
+}
+
+/// The nice value that the process has, as what stands for it here: the two are set together.
+fn nice() -> Option<ThreadPriority> {
+    let nice = rustix::process::getpriority_process(None).ok()?;
+    let all = (0..100_u8).filter_map(|value| ThreadPriority::try_from(value).ok());
+    all.into_iter().find(|priority| priority.to_posix(POLICY).is_ok_and(|value| value == nice))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The policy of a thread as the kernel has it (proc_pid_stat(5), fields 19 and 41): `SCHED_BATCH` is 3.
+    fn nice_and_policy() -> (i32, u32) {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        (fields[16].parse().unwrap(), fields[38].parse().unwrap())
+    }
+
+    #[test]
+    fn threads_that_come_later_wait_for_their_turn_too_and_are_as_nice_as_before() {
+        std::thread::spawn(|| {
+            let (nice, _) = nice_and_policy();
+            take();
+            let later = std::thread::spawn(nice_and_policy).join().unwrap();
+            assert_eq!(later, (nice, 3));
+        })
+        .join()
+        .unwrap();
+    }
+}
