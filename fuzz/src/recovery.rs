@@ -139,7 +139,7 @@ fn append(log: &DiskLog, name: &str, body: &str) -> Seq {
         expires_at_ms: None,
         flags: Flags::default(),
     };
-    match log.append(vec![Group { events: vec![event], idempotency: None }]).unwrap().pop() {
+    match log.append(&[Group { events: vec![event], idempotency: None }]).unwrap().pop() {
         Some(Outcome::Appended(places)) => places[0].seq,
         other => panic!("{other:?}"),
     }

@@ -38,7 +38,7 @@ fn publish(log: &DiskLog, n: u64) {
         expires_at_ms: None,
         flags: Flags::default(),
     };
-    log.append(vec![Group { events: vec![event], idempotency: None }]).unwrap();
+    log.append(&[Group { events: vec![event], idempotency: None }]).unwrap();
 }
 
 #[test]

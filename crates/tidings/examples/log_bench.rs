@@ -119,7 +119,7 @@ fn appends(folder: &Path) {
             for commit in 0..commits {
                 let groups = groups(&names, batch, bytes, &mut random);
                 let begun = Instant::now();
-                log.append(groups).expect("the append succeeds");
+                log.append(&groups).expect("the append succeeds");
                 times.push(begun.elapsed());
                 // What the maintenance thread does beside it, taken out of the figure.
                 if commit % 256 == 0 {
@@ -145,7 +145,7 @@ fn fill(folder: &Path, events: usize, bytes: usize, channels: usize, maintained:
     let names = names(channels);
     let mut random = Random(7);
     for commit in 0..events / 1_000 {
-        log.append(groups(&names, 1_000, bytes, &mut random)).expect("the append succeeds");
+        log.append(&groups(&names, 1_000, bytes, &mut random)).expect("the append succeeds");
         if maintained && commit % 20 == 0 {
             log.maintain(1_795_305_600_000).expect("maintenance succeeds");
         }
@@ -196,7 +196,7 @@ fn fill_jobs(folder: &Path, jobs: usize) {
         };
         let events = some.iter().flat_map(|&job| (0..4).map(move |step| (job, step)));
         let events = events.map(|(job, step)| event(job, step)).collect();
-        log.append(vec![Group { events, idempotency: None }]).expect("the append succeeds");
+        log.append(&[Group { events, idempotency: None }]).expect("the append succeeds");
         round += 1;
         if round.is_multiple_of(64) {
             log.maintain(1_795_305_600_000).expect("maintenance succeeds");

@@ -175,7 +175,7 @@ impl Hub {
         }
         let outcomes = self.commit(vec![publication.group()]).await?;
         let outcome = outcomes.into_iter().next().ok_or(CommitError::OutcomeUnknown)?;
-        published(outcome, &self.0.log.epochs())
+        published(outcome, self.0.log.epochs())
     }
 
     /// Publishes several events with one commit, adjacent and in order: all that are not refused, or none.
@@ -200,7 +200,7 @@ impl Hub {
             if publication.ephemeral {
                 return self.publish_ephemeral(publication);
             }
-            outcomes.next().map_or(Err(CommitError::OutcomeUnknown.into()), |o| published(o, &epochs))
+            outcomes.next().map_or(Err(CommitError::OutcomeUnknown.into()), |o| published(o, epochs))
         };
         Ok(batch.iter().zip(checked).map(result).collect())
     }

@@ -190,13 +190,12 @@ impl Batch {
         if self.groups.is_empty() {
             return;
         }
-        let kept: Vec<Vec<Append>> = self.groups.iter().map(|g| g.events.clone()).collect();
         let started = crate::clock::now_us();
-        let result = parts.log.append(self.groups);
+        let result = parts.log.append(&self.groups);
         parts.metrics.commit_seconds.observe(crate::clock::seconds_since_us(started));
         match result {
             Ok(outcomes) => {
-                show(parts, &kept, &outcomes);
+                show(parts, &self.groups, &outcomes);
                 let mut outcomes = outcomes.into_iter();
                 for (reply, count, _room) in self.requests {
                     // A publisher that went away needs no answer; its events stand.
@@ -215,12 +214,12 @@ impl Batch {
 }
 
 /// Puts what was committed in front of readers: frames, head, wake-up, in this order.
-fn show(parts: &WriterParts, groups: &[Vec<Append>], outcomes: &[Outcome]) {
+fn show(parts: &WriterParts, groups: &[Group], outcomes: &[Outcome]) {
     let epochs = parts.log.epochs();
     let mut frames = Vec::new();
-    for (events, outcome) in groups.iter().zip(outcomes) {
+    for (group, outcome) in groups.iter().zip(outcomes) {
         let Outcome::Appended(places) = outcome else { continue };
-        for (event, place) in events.iter().zip(places) {
+        for (event, place) in group.events.iter().zip(places) {
             frames.push(Arc::new(Frame::appended(event, place.seq, epochs.id(place.seq))));
         }
     }

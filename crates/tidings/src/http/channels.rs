@@ -138,9 +138,9 @@ fn log_line(record: &Record, id: EventId) -> Option<Value> {
 }
 
 /// A part of the history of some channels.
-struct Page {
+struct Page<'a> {
     records: Vec<Record>,
-    epochs: Epochs,
+    epochs: &'a Epochs,
     reset: Option<Missing>,
     next: EventId,
     more: bool,
@@ -188,7 +188,7 @@ fn page(hub: &Hub, channels: &[ChannelName], range: Range) -> Result<String, Pro
     Ok(format!(r#"{{{of},"events":[{}],{tail}}}"#, events.join(",")))
 }
 
-fn read(hub: &Hub, channels: &[ChannelName], range: Range) -> Result<Page, Problem> {
+fn read<'a>(hub: &'a Hub, channels: &[ChannelName], range: Range) -> Result<Page<'a>, Problem> {
     let log = &hub.0.log;
     let head = hub.0.tail.head();
     let epochs = log.epochs();

@@ -254,7 +254,7 @@ pub(super) fn refused_at(hub: &Hub, position: Position) -> Result<Option<EventId
     let log = &hub.0.log;
     let (head, epochs) = (hub.0.tail.head(), log.epochs());
     // Where the newest events of a channel lie is not for those who may not read it: they keep the beginning.
-    let asked = position.ask(&epochs, head, |_| Ok::<_, LogError>(Seq::ZERO))?;
+    let asked = position.ask(epochs, head, |_| Ok::<_, LogError>(Seq::ZERO))?;
     let decision = resume::decide(&resume::Request {
         asked,
         refused: true,
@@ -316,7 +316,7 @@ fn decide_now(
     let head = hub.0.tail.head();
     let epochs = log.epochs();
     let channels = &request.channels;
-    let asked = request.position.ask(&epochs, head, |n| log.before_last(channels, n, head))?;
+    let asked = request.position.ask(epochs, head, |n| log.before_last(channels, n, head))?;
     let states: Vec<Retained> = channels.iter().map(|c| retained(log.window(c))).collect();
     let document = request.document.as_ref().map(|d| d.seq);
     let decision = resume::decide(&resume::Request {
@@ -340,7 +340,7 @@ fn decide_now(
     control::hello(&mut out, retry_ms, &name, keepalive_ms, until_ms, hello);
     if let Some(reset) = &start.reset {
         hub.0.metrics.resets.inc();
-        control::reset(&mut out, reset, &subscription.channels, &epochs);
+        control::reset(&mut out, reset, &subscription.channels, epochs);
     }
     let mut begin = Begin { until_ms, ..begin(&start, &states) };
     match start.replay {

@@ -432,7 +432,7 @@ pub trait Log: Send + Sync + fmt::Debug + 'static {
     ///
     /// # Errors
     /// [`AppendError`]; then no group was acknowledged.
-    fn append(&self, groups: Vec<Group>) -> Result<Vec<Outcome>, AppendError>;
+    fn append(&self, groups: &[Group]) -> Result<Vec<Outcome>, AppendError>;
 
     /// Reads what several channels hold behind a position, merged by sequence.
     ///
@@ -465,7 +465,7 @@ pub trait Log: Send + Sync + fmt::Debug + 'static {
     fn head(&self) -> Seq;
 
     /// The runs of this log.
-    fn epochs(&self) -> Epochs;
+    fn epochs(&self) -> &Epochs;
 
     /// Channel records older than this position are forgotten: an id below it cannot be judged.
     fn horizon(&self) -> Seq;

@@ -192,7 +192,7 @@ impl Readers {
     fn reset(&self, errand: &Errand, reset: &Reset, cursor: Seq, grace: Box<[Seq]>) -> Found {
         self.metrics.resets.inc();
         let mut out = Vec::new();
-        crate::control::reset(&mut out, reset, &errand.subscription.channels, &self.log.epochs());
+        crate::control::reset(&mut out, reset, &errand.subscription.channels, self.log.epochs());
         Found::Reset { control: out.into(), cursor, grace }
     }
 }

@@ -345,7 +345,7 @@ impl Shard {
         let reason = tidings_core::resume::Reason::Deleted;
         let reset = tidings_core::resume::Reset { reason, channels, first: None, id: at };
         let mut out = Vec::new();
-        crate::control::reset(&mut out, &reset, &subscription.channels, &self.parts.log.epochs());
+        crate::control::reset(&mut out, &reset, &subscription.channels, self.parts.log.epochs());
         self.parts.metrics.resets.inc();
         self.say(key, out.into());
         self.end_without_final(key, at);

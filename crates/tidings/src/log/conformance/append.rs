@@ -51,7 +51,7 @@ pub fn groups_of_one_append_do_not_mix_and_each_sees_those_before_it(new: New<'_
         plain(vec![event("a", "never")]),
         plain(vec![event("b", "3")]),
     ];
-    let mut outcomes = bench.append(groups).unwrap();
+    let mut outcomes = bench.append(&groups).unwrap();
     assert_eq!(outcomes.len(), 5);
     let [fifth, fourth, third, second, first] = [(); 5].map(|()| outcomes.pop().unwrap());
     let (first, third, fifth) = (appended(first), appended(third), appended(fifth));
@@ -78,7 +78,7 @@ pub fn a_refused_group_leaves_nothing_behind(new: New<'_>) {
     assert_eq!(next, Appended { seq: next.seq, prev: a.seq });
     // Nor in front of a group of the same append.
     let group = plain(vec![event("new", "x"), event("a", "x"), expecting("b", "x", Seq(99))]);
-    let mut outcomes = bench.append(vec![group, plain(vec![event("a", "3")])]).unwrap();
+    let mut outcomes = bench.append(&[group, plain(vec![event("a", "3")])]).unwrap();
     let last = appended(outcomes.remove(1))[0];
     assert_eq!(last, Appended { seq: next.seq.next(), prev: next.seq });
     assert_eq!((bench.head(), bench.of("new")), (last.seq, None));
@@ -103,7 +103,7 @@ pub fn of_two_that_expect_the_same_head_one_wins(new: New<'_>) {
     let bench = Bench::new(new);
     let head = bench.put("a", "1").seq;
     let both = ["one", "other"].map(|body| plain(vec![expecting("a", body, head)]));
-    let mut outcomes = bench.append(both.into()).unwrap();
+    let mut outcomes = bench.append(&both).unwrap();
     let second = refusal(outcomes.remove(1));
     let first = appended(outcomes.remove(0))[0].seq;
     assert_eq!(second, Refusal::PrevMismatch { index: 0, channel: channel("a"), prev: first });
@@ -141,7 +141,7 @@ pub fn nothing_follows_a_final_event_in_its_own_group(new: New<'_>) {
 pub fn a_group_above_a_thousand_events_fails_the_whole_append(new: New<'_>) {
     let bench = Bench::new(new);
     let of = |count: usize| plain(vec![event("a", "x"); count]);
-    let failed = bench.append(vec![plain(vec![event("b", "x")]), of(limits::BATCH_EVENTS_MAX + 1)]);
+    let failed = bench.append(&[plain(vec![event("b", "x")]), of(limits::BATCH_EVENTS_MAX + 1)]);
     assert!(matches!(failed, Err(AppendError::TooLarge)), "{failed:?}");
     assert_eq!((bench.head(), bench.of("a"), bench.of("b")), (Seq::ZERO, None, None));
     let places = appended(bench.group(of(limits::BATCH_EVENTS_MAX)));
@@ -177,7 +177,7 @@ pub fn everything_that_was_appended_is_read_back_unchanged(new: New<'_>) {
         assert_eq!((record.time_ms, record.expires_at_ms), (event.time_ms, event.expires_at_ms));
         assert_eq!(record.flags, event.flags);
     }
-    let outcome = bench.append(Vec::new()).unwrap();
+    let outcome = bench.append(&[]).unwrap();
     assert_eq!(outcome, Vec::<Outcome>::new(), "no groups, no outcomes");
 }
 
@@ -185,10 +185,11 @@ pub fn everything_that_was_appended_is_read_back_unchanged(new: New<'_>) {
 pub fn an_append_is_one_commit(new: New<'_>) {
     let bench = Bench::new(new);
     let before = bench.stats().commits;
-    bench.append((0..50).map(|_| plain(vec![event("a", "x"), event("b", "x")])).collect()).unwrap();
+    let groups: Vec<_> = (0..50).map(|_| plain(vec![event("a", "x"), event("b", "x")])).collect();
+    bench.append(&groups).unwrap();
     assert_eq!(bench.stats().commits, before + 1);
     refusal(bench.group(plain(vec![expecting("a", "x", Seq::ZERO)])));
-    bench.append(Vec::new()).unwrap();
+    bench.append(&[]).unwrap();
     assert_eq!(bench.stats().commits, before + 1);
     bench.put("a", "x");
     assert_eq!(bench.stats().commits, before + 2);

@@ -62,7 +62,7 @@ impl Bench {
 
     /// Appends one group.
     pub(super) fn group(&self, group: Group) -> Outcome {
-        let mut outcomes = self.append(vec![group]).expect("a healthy log appends");
+        let mut outcomes = self.append(&[group]).expect("a healthy log appends");
         assert_eq!(outcomes.len(), 1, "one outcome per group");
         outcomes.remove(0)
     }

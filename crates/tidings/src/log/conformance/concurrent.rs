@@ -55,7 +55,7 @@ fn while_appending(bench: &Bench, mut reader: impl FnMut(&dyn Log) + Send) {
             }
         });
         for _ in 0..COMMITS {
-            bench.append(commit()).unwrap();
+            bench.append(&commit()).unwrap();
         }
         done.store(true, Ordering::Release);
     });
@@ -106,7 +106,7 @@ fn records_in(bench: &Bench) -> usize {
 pub fn writers_take_turns(new: New<'_>) {
     let bench = Bench::new(new);
     let (log, threads, rounds) = (bench.log(), 4, 50);
-    let append = |group: Group| log.append(vec![group]).unwrap().remove(0);
+    let append = |group: Group| log.append(&[group]).unwrap().remove(0);
     thread::scope(|scope| {
         for t in 0..threads {
             let append = &append;
@@ -171,7 +171,7 @@ pub fn a_reader_that_retention_overtakes_is_told(new: New<'_>) {
     thread::scope(|scope| {
         let reader = scope.spawn(reader);
         for i in 0..rounds {
-            bench.append(vec![plain(vec![event("a", "x"); 9]), plain(vec![event("b", "x")])]).unwrap();
+            bench.append(&[plain(vec![event("a", "x"); 9]), plain(vec![event("b", "x")])]).unwrap();
             if i % 3 == 0 {
                 bench.maintain(START_MS + i).unwrap();
             }

@@ -92,7 +92,7 @@ fn script(disk: &LossyDisk, done: &mut Acknowledged) -> Option<()> {
             let mut events: Vec<Append> = bodies.iter().map(|body| event("a", body)).collect();
             events.push(event("deleted", "x"));
             done.open = bodies;
-            let outcome = log.append(vec![plain(events)]).ok()?.pop()?;
+            let outcome = log.append(&[plain(events)]).ok()?.pop()?;
             let newest = appended(outcome).last()?.seq;
             done.bodies.append(&mut done.open);
             if i % 5 == 4 {
@@ -138,7 +138,7 @@ fn power_that_fails_at_any_write_or_sync_loses_nothing_acknowledged() {
             check_found(&log, &done, (calls, seed));
             // And it goes on: what comes now is kept as well.
             let before = log.head();
-            let next = appended(log.append(vec![plain(vec![event("b", "next")])]).unwrap().remove(0))[0].seq;
+            let next = appended(log.append(&[plain(vec![event("b", "next")])]).unwrap().remove(0))[0].seq;
             assert_eq!(next, before.next());
             disk.cut(seed);
             drop(log);

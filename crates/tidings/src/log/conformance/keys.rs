@@ -39,7 +39,7 @@ pub fn a_repeat_of_several_events_tells_how_many_there_were(new: New<'_>) {
 pub fn a_repeat_in_the_same_append_is_seen(new: New<'_>) {
     let bench = Bench::new(new);
     let group = |body, fingerprint| keyed(vec![event("a", body)], 7, fingerprint, START_MS);
-    let mut outcomes = bench.append(vec![group("1", 1), group("1", 1), group("2", 2)]).unwrap();
+    let mut outcomes = bench.append(&[group("1", 1), group("1", 1), group("2", 2)]).unwrap();
     assert_eq!(outcomes.pop(), Some(Outcome::Refused(Refusal::KeyReused)));
     let second = outcomes.pop();
     let first = appended(outcomes.pop().unwrap())[0].seq;
@@ -113,7 +113,7 @@ pub fn when_keys_are_full_new_ones_are_refused_and_old_ones_still_known(new: New
     let group = |key: u128| keyed(vec![event("a", "x")], key, key, START_MS);
     // The third and the fourth come in one append: the batch being built counts too.
     let places = [1, 2].map(|key| appended(bench.group(group(key)))[0].seq);
-    let mut outcomes = bench.append(vec![group(3), group(4)]).unwrap();
+    let mut outcomes = bench.append(&[group(3), group(4)]).unwrap();
     assert_eq!(outcomes.pop(), Some(Outcome::Refused(Refusal::KeysFull)));
     appended(outcomes.pop().unwrap());
     assert_eq!(refusal(bench.group(group(5))), Refusal::KeysFull);

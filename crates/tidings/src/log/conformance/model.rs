@@ -89,7 +89,7 @@ impl Run {
 
     fn append(&mut self, specs: &[GroupSpec]) {
         let groups: Vec<_> = specs.iter().map(|spec| self.list.group(spec)).collect();
-        let outcomes = self.bench.append(groups.clone()).expect("a healthy log appends");
+        let outcomes = self.bench.append(&groups).expect("a healthy log appends");
         assert_eq!(outcomes.len(), groups.len());
         for (group, outcome) in groups.iter().zip(outcomes) {
             self.list.append(group, &outcome);
@@ -120,7 +120,7 @@ impl Run {
             event_at(name, &"f".repeat(usize::try_from(seed % 9_000).unwrap()), self.list.now_ms)
         };
         let group = plain(vec![event("never-finished"), event("never-finished-either")]);
-        let failed = self.bench.append(vec![group.clone()]);
+        let failed = self.bench.append(std::slice::from_ref(&group));
         assert!(
             matches!(failed, Err(AppendError::OutcomeUnknown(_) | AppendError::Poisoned(_))),
             "{failed:?}"

@@ -200,13 +200,13 @@ pub fn an_append_that_failed_halfway_is_there_as_a_whole_or_not_at_all(new: New<
         }
         let group =
             keyed((0..5).map(|i| event(["a", "b"][i % 2], &"y".repeat(i * 3_000))).collect(), 1, 1, START_MS);
-        let failed = bench.append(vec![group.clone()]);
+        let failed = bench.append(std::slice::from_ref(&group));
         assert!(
             matches!(failed, Err(AppendError::OutcomeUnknown(_) | AppendError::Poisoned(_))),
             "{failed:?}"
         );
         assert_eq!(bench.head(), before[2], "what is not acknowledged is not shown");
-        let refused = bench.append(vec![plain(vec![event("c", "x")])]);
+        let refused = bench.append(&[plain(vec![event("c", "x")])]);
         assert!(matches!(refused, Err(AppendError::Poisoned(_))), "{refused:?}");
         assert!(bench.stats().refusing.is_some());
         assert_eq!(bench.bodies("a").len(), 3, "reading goes on");
@@ -228,7 +228,7 @@ pub fn what_a_run_found_survives_the_next_power_cut(new: New<'_>) {
         if !bench.fail_next_append(seed) {
             return;
         }
-        bench.append(vec![plain(vec![event("a", "2"), event("b", &"y".repeat(5_000))])]).unwrap_err();
+        bench.append(&[plain(vec![event("a", "2"), event("b", &"y".repeat(5_000))])]).unwrap_err();
         bench.restart(Ending::Killed);
         let wanted = [("a", Seq::ZERO), ("b", Seq::ZERO)];
         let found = records(bench.read_all(&wanted));

@@ -216,8 +216,8 @@ impl fmt::Debug for DiskLog {
 }
 
 impl Log for DiskLog {
-    fn append(&self, groups: Vec<Group>) -> Result<Vec<Outcome>, AppendError> {
-        self.append_groups(&groups)
+    fn append(&self, groups: &[Group]) -> Result<Vec<Outcome>, AppendError> {
+        self.append_groups(groups)
     }
 
     fn read(&self, wanted: &[Want<'_>], limit: ReadLimit) -> Result<ReadOutcome, LogError> {
@@ -253,8 +253,8 @@ impl Log for DiskLog {
         self.head_now()
     }
 
-    fn epochs(&self) -> Epochs {
-        self.epochs.clone()
+    fn epochs(&self) -> &Epochs {
+        &self.epochs
     }
 
     fn horizon(&self) -> Seq {

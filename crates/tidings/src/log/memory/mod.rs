@@ -65,7 +65,7 @@ impl fmt::Debug for MemoryLog {
 }
 
 impl Log for MemoryLog {
-    fn append(&self, groups: Vec<Group>) -> Result<Vec<Outcome>, AppendError> {
+    fn append(&self, groups: &[Group]) -> Result<Vec<Outcome>, AppendError> {
         if groups.iter().any(|group| group.events.len() > limits::BATCH_EVENTS_MAX) {
             return Err(AppendError::TooLarge);
         }
@@ -101,8 +101,8 @@ impl Log for MemoryLog {
         self.state().head()
     }
 
-    fn epochs(&self) -> Epochs {
-        self.epochs.clone()
+    fn epochs(&self) -> &Epochs {
+        &self.epochs
     }
 
     fn horizon(&self) -> Seq {
@@ -147,7 +147,7 @@ mod tests {
         let (body, flags) = (Bytes::from_static(body), Flags::default());
         let (private, expected_prev, key, expires_at_ms) = (None, None, None, None);
         let event = Append { channel, body, private, expected_prev, key, time_ms: 0, expires_at_ms, flags };
-        log.append(vec![Group { events: vec![event], idempotency: None }]).unwrap();
+        log.append(&[Group { events: vec![event], idempotency: None }]).unwrap();
     }
 
     #[test]

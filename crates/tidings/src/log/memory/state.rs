@@ -44,10 +44,10 @@ impl State {
         }
     }
 
-    pub(super) fn append(&mut self, groups: Vec<Group>) -> Vec<Outcome> {
+    pub(super) fn append(&mut self, groups: &[Group]) -> Vec<Outcome> {
         let before = self.head;
         let mut touched = BTreeSet::new();
-        let outcomes = groups.into_iter().map(|group| self.append_group(group, &mut touched)).collect();
+        let outcomes = groups.iter().map(|group| self.append_group(group, &mut touched)).collect();
         if self.head > before {
             self.commits += 1;
         }
@@ -63,7 +63,7 @@ impl State {
         outcomes
     }
 
-    fn append_group(&mut self, group: Group, touched: &mut BTreeSet<ChannelName>) -> Outcome {
+    fn append_group(&mut self, group: &Group, touched: &mut BTreeSet<ChannelName>) -> Outcome {
         // A repeat is recognised first: it may have finished its channel or moved the head that it expects.
         let known = group.idempotency.map_or(Known::New, |key| self.keys.known(key));
         match known {
@@ -81,11 +81,11 @@ impl State {
             }
             self.keys.remember(key, first.seq, u32::try_from(places.len()).unwrap_or(u32::MAX));
         }
-        for (event, place) in group.events.into_iter().zip(&places) {
+        for (event, place) in group.events.iter().zip(&places) {
             if !touched.contains(&event.channel) {
                 touched.insert(event.channel.clone());
             }
-            self.commit(event, *place);
+            self.commit(event.clone(), *place);
         }
         Outcome::Appended(places)
     }

@@ -48,7 +48,7 @@ fn a_hundred_times_the_retention_in_one_off_channels_keeps_disk_and_memory_bound
             }
         }
         written += 32 * 900;
-        log.append(group(events)).unwrap();
+        log.append(&group(events)).unwrap();
         log.maintain(round).unwrap();
         if round % 10 == 0 {
             let newest = most.last_mut().unwrap();
@@ -118,7 +118,7 @@ fn fill_and_recover(options: &Options, path: &Path, fill: &dyn Fn(bool)) {
     }
     fill(true);
     let full = loop {
-        match log.append(group(vec![event("a", &body, 1)])) {
+        match log.append(&group(vec![event("a", &body, 1)])) {
             Ok(_) => acknowledged += 1,
             Err(error) => break error,
         }

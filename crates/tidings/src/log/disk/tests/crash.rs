@@ -50,7 +50,7 @@ fn work(disk: &SimDisk, seed: u64) -> Told {
             let idempotency =
                 (step % 4 == 0).then_some(Idempotency { key, fingerprint: 7, time_ms: told.now_ms });
             let groups = vec![Group { events: vec![one], idempotency }];
-            let Ok(outcomes) = log.append(groups) else { return told };
+            let Ok(outcomes) = log.append(&groups) else { return told };
             let Some(Outcome::Appended(places)) = outcomes.first() else { panic!("{outcomes:?}") };
             if step % 7 == 1 {
                 told.pinned.insert(name.clone(), (places[0].seq, body.clone()));
@@ -124,7 +124,7 @@ fn check(disk: &SimDisk, told: &Told, context: &str) {
         let again = Idempotency { key, fingerprint: 7, time_ms: told.now_ms };
         let groups =
             vec![Group { events: vec![event("c0", "again", told.now_ms)], idempotency: Some(again) }];
-        let outcome = log.append(groups).unwrap().pop();
+        let outcome = log.append(&groups).unwrap().pop();
         assert_eq!(outcome, Some(Outcome::Duplicate { first, count: 1 }), "{context}: key {key}");
     }
     log.maintain(told.now_ms).unwrap_or_else(|error| panic!("{context}: {error}"));
@@ -176,10 +176,10 @@ fn a_failed_write_or_sync_poisons_the_log_until_it_is_opened_again() {
         let log = DiskLog::open("", options(&disk)).unwrap();
         append(&log, "a", "1");
         disk.fail(Some(fault));
-        let failed = log.append(group(vec![event("a", "2", 1)])).unwrap_err();
+        let failed = log.append(&group(vec![event("a", "2", 1)])).unwrap_err();
         assert!(matches!(failed, AppendError::OutcomeUnknown(_)), "{failed}");
         let syncs = disk.counts().syncs;
-        let refused = log.append(group(vec![event("a", "3", 1)])).unwrap_err();
+        let refused = log.append(&group(vec![event("a", "3", 1)])).unwrap_err();
         assert!(matches!(refused, AppendError::Poisoned(_)), "{refused}");
         let refused = log.maintain(1).unwrap_err();
         assert!(matches!(refused, LogError::Poisoned(_)), "{refused}");
@@ -202,7 +202,7 @@ fn a_full_disk_refuses_before_it_writes_and_works_again_when_there_is_room() {
     let mut acknowledged = Vec::new();
     let body = "x".repeat(1_000);
     let full = loop {
-        match log.append(group(vec![event("a", &body, 1)])) {
+        match log.append(&group(vec![event("a", &body, 1)])) {
             Ok(outcomes) => acknowledged.extend(outcomes),
             Err(error) => break error,
         }
@@ -210,7 +210,7 @@ fn a_full_disk_refuses_before_it_writes_and_works_again_when_there_is_room() {
     };
     assert!(matches!(full, AppendError::Full { reserve_bytes } if reserve_bytes == 16 << 10), "{full}");
     let writes = disk.counts().writes;
-    log.append(group(vec![event("a", "x", 1)])).unwrap_err();
+    log.append(&group(vec![event("a", "x", 1)])).unwrap_err();
     assert_eq!(disk.counts().writes, writes, "nothing is written");
     assert!(log.stats().refusing.unwrap().starts_with("disk full: "));
     assert_eq!(read(&log, "a", 0).len(), acknowledged.len(), "readers live on");

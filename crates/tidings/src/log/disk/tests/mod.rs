@@ -31,7 +31,7 @@ pub(super) fn group(events: Vec<Append>) -> Vec<Group> {
 }
 
 pub(super) fn append(log: &DiskLog, name: &str, body: &str) -> Seq {
-    match log.append(group(vec![event(name, body, 1)])).unwrap().pop() {
+    match log.append(&group(vec![event(name, body, 1)])).unwrap().pop() {
         Some(Outcome::Appended(places)) => places[0].seq,
         other => panic!("{other:?}"),
     }
@@ -141,7 +141,7 @@ fn one_commit_may_be_larger_than_a_segment() {
     let folder = tempfile::tempdir().unwrap();
     let log = DiskLog::open(folder.path(), options()).unwrap();
     let body = "x".repeat(1000);
-    let outcome = log.append(group((0..100).map(|_| event("a", &body, 1)).collect())).unwrap();
+    let outcome = log.append(&group((0..100).map(|_| event("a", &body, 1)).collect())).unwrap();
     assert!(matches!(&outcome[..], [Outcome::Appended(places)] if places.len() == 100));
     append(&log, "a", "after");
     drop(log);
@@ -159,7 +159,7 @@ fn a_closed_log_gives_its_folder_up_and_writes_nothing_any_more() {
     let new = DiskLog::open(folder.path(), options()).unwrap();
     append(&new, "a", "2");
     // Whoever still has the old one cannot spoil what the new one writes.
-    assert!(old.append(group(vec![event("a", "3", 1)])).is_err());
+    assert!(old.append(&group(vec![event("a", "3", 1)])).is_err());
     assert!(old.delete(&channel("a")).is_err());
     assert!(old.maintain(u64::MAX).is_err());
     drop((old, new));

@@ -23,7 +23,7 @@ fn open(disk: &SimDisk) -> Result<DiskLog, OpenError> {
 fn pin(log: &DiskLog, name: &str, body: &str) -> Seq {
     let mut one = event(name, body, 1);
     one.flags = Flags { is_pinned: true, ..Flags::default() };
-    match log.append(group(vec![one])).unwrap().pop() {
+    match log.append(&group(vec![one])).unwrap().pop() {
         Some(Outcome::Appended(places)) => places[0].seq,
         other => panic!("{other:?}"),
     }
