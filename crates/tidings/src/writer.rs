@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::frame::Frame;
@@ -114,13 +115,11 @@ impl Writer {
     pub(crate) async fn commit(&self, groups: Vec<Group>) -> Result<Vec<Outcome>, CommitError> {
         let bytes = bytes_of(&groups).min(QUEUE_BYTES_MAX);
         let permits = u32::try_from(bytes).map_err(|_| CommitError::TooLarge)?;
-        let room = tokio::time::timeout(PATIENCE, Arc::clone(&self.room).acquire_many_owned(permits)).await;
-        let room = room.map_err(|_| CommitError::Overloaded)?.map_err(|_| CommitError::Closing)?;
+        let room = self.room(permits).await?;
         let (reply, mut answer) = oneshot::channel();
         let claim = Arc::new(Claim::default());
         let request = Request { groups, claim: Arc::clone(&claim), reply, room };
-        let sent = tokio::time::timeout(PATIENCE, self.queue.send(request)).await;
-        sent.map_err(|_| CommitError::Overloaded)?.map_err(|_| CommitError::Closing)?;
+        self.enqueue(request).await?;
         let _withdraw = Withdraw(&claim);
         if let Ok(answer) = tokio::time::timeout(PATIENCE, &mut answer).await {
             return answer.unwrap_or(Err(CommitError::OutcomeUnknown));
@@ -130,6 +129,24 @@ impl Writer {
         }
         // The writer has begun: its answer comes, however slow the disk is.
         answer.await.unwrap_or(Err(CommitError::OutcomeUnknown))
+    }
+
+    /// Room in the queue, which there is nearly always. Whoever waits for some is not overtaken: until then there is none.
+    async fn room(&self, permits: u32) -> Result<OwnedSemaphorePermit, CommitError> {
+        if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(permits) {
+            return Ok(room);
+        }
+        let room = tokio::time::timeout(PATIENCE, Arc::clone(&self.room).acquire_many_owned(permits)).await;
+        room.map_err(|_| CommitError::Overloaded)?.map_err(|_| CommitError::Closing)
+    }
+
+    async fn enqueue(&self, request: Request) -> Result<(), CommitError> {
+        let request = match self.queue.try_send(request) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Full(request) | TrySendError::Closed(request)) => request,
+        };
+        let sent = tokio::time::timeout(PATIENCE, self.queue.send(request)).await;
+        sent.map_err(|_| CommitError::Overloaded)?.map_err(|_| CommitError::Closing)
     }
 }
 

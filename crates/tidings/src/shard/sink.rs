@@ -4,7 +4,7 @@
 //! Flow: in ← bytes from the shard · out → a socket, or `StreamBody` for HTTP/2 and for embedders.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,8 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use http_body::Frame as BodyFrame;
 use mio::net::TcpStream;
+use rustix::io::Errno;
+use rustix::net::SendFlags;
 use tidings_core::limits;
 
 use super::inbox::{Command, Inbox, Key};
@@ -89,15 +91,16 @@ impl Sink {
     }
 }
 
-fn offer_socket(socket: &mut TcpStream, bytes: &Bytes) -> Taken {
+fn offer_socket(socket: &TcpStream, bytes: &Bytes) -> Taken {
     let mut sent = 0;
     while let Some(rest) = bytes.get(sent..).filter(|r| !r.is_empty()) {
-        match socket.write(rest) {
+        // Not through the C library, whose `send` prepares for the thread to be cancelled, each time.
+        match rustix::net::send(socket, rest, SendFlags::NOSIGNAL) {
             Ok(0) => return Taken::Gone,
             Ok(n) => sent += n,
             // Edge-triggered: only a refused write makes the socket report that it has room again.
-            Err(e) if e.kind() == ErrorKind::WouldBlock => return Taken::Part(sent),
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(Errno::AGAIN) => return Taken::Part(sent),
+            Err(Errno::INTR) => {}
             Err(_) => return Taken::Gone,
         }
     }

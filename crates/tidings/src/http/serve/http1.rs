@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, header};
+use http::{HeaderValue, Method, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -43,7 +43,9 @@ pub(super) async fn serve(door: &Arc<Door>, socket: TcpStream, arrival: Arrival,
     let (handoff, told) = (Handoff::default(), Told::default());
     let (slot, served, seat) = (handoff.clone(), Arc::clone(door), Arc::clone(guest));
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(slot.clone());
+        if matches!(*request.method(), Method::GET | Method::HEAD) {
+            request.extensions_mut().insert(slot.clone());
+        }
         request.extensions_mut().insert(arrival);
         answer(Arc::clone(&served), Arc::clone(&seat), request)
     });
