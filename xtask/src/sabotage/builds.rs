@@ -71,8 +71,8 @@ pub(super) const BUILDS: &[Build] = &[
     Build {
         name: "drop on a full socket",
         file: "crates/tidings/src/shard/sink.rs",
-        find: "Err(e) if e.kind() == ErrorKind::WouldBlock => return Taken::Part(sent),",
-        replace: "Err(e) if e.kind() == ErrorKind::WouldBlock => return Taken::All,",
+        find: "Err(Errno::AGAIN) => return Taken::Part(sent),",
+        replace: "Err(Errno::AGAIN) => return Taken::All,",
         catchers: &[Torture(10)],
     },
     Build {

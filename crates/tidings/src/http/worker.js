@@ -461,10 +461,7 @@
     try {
       const json = JSON.parse(data);
       if (type !== "message") {
-        const channels = url.searchParams.getAll("channel");
-        const own = `job:${String(json["jobId"])}`;
-        const channel = channels.includes(own) ? own : channels[0];
-        if (channel !== void 0) block.channel = channel;
+        if (url.searchParams.has("channel")) block.channel = `job:${String(json["jobId"])}`;
       } else if (typeof json["channel"] === "string" && "data" in json) {
         block.event = String(json["event"]);
         block.channel = json["channel"];

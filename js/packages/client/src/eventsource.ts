@@ -65,11 +65,8 @@ function blockOf(type: string, data: string, lastEventId: string, url: URL): Blo
   try {
     const json = JSON.parse(data) as Record<string, unknown>;
     if (type !== 'message') {
-      // A job's event does not say its channel: it is the job's own, if the stream has that.
-      const channels = url.searchParams.getAll('channel');
-      const own = `job:${String(json['jobId'])}`;
-      const channel = channels.includes(own) ? own : channels[0];
-      if (channel !== undefined) block.channel = channel;
+      // A job's event names no channel, but its job. One that joins an open stream may be heard before the answer that says so.
+      if (url.searchParams.has('channel')) block.channel = `job:${String(json['jobId'])}`;
     } else if (typeof json['channel'] === 'string' && 'data' in json) {
       block.event = String(json['event']);
       block.channel = json['channel'];

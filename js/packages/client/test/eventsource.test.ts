@@ -76,6 +76,15 @@ test('it asks for envelopes, and takes them apart', async () => {
   expect(source().closed, 'an event named error is not the end').toBe(false);
 });
 
+test('an event of a job that has yet to be told as joined is of no other channel', async () => {
+  const { source, got } = await connect();
+  await source().open();
+  await source().say('tidings.hello', { connection: 'c' }, 'e-1');
+  await source().say('progress', { jobId: '8', progress: 10 }, 'e-2');
+  await source().say('message', wrapped('e-3', 'mine'), 'e-3');
+  expect(got).toEqual([['message', 'a', 'mine', 'e-3']]);
+});
+
 test('one that broke, or was closed by a status that nobody can see, is made anew with its position', async () => {
   const { source, got } = await connect();
   await source().open();
