@@ -50,11 +50,12 @@ pub(crate) fn run(flags: &ServeFlags) -> Result<()> {
     })
 }
 
-/// The runtime of a server. Its threads take turns, as do all that are started behind them.
+/// The runtime of a server. Its threads wait for their turn; delivery and commits do not.
 pub(crate) fn runtime() -> Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
     #[cfg(target_os = "linux")]
-    turns::take();
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+    builder.on_thread_start(turns::take);
+    Ok(builder.enable_all().build()?)
 }
 
 /// Reads the files of keys again at every SIGHUP. What cannot be read changes nothing.

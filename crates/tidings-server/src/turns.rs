@@ -1,7 +1,7 @@
-//! How the threads of the process share its cores.
+//! How the threads that answer requests share a core with those that deliver and commit.
 //!
-//! Owns: the scheduling policy. Does not know: what the threads do.
-//! Flow: called before there are other threads → `SCHED_BATCH`, which all that come later inherit.
+//! Owns: the scheduling policy of a thread. Does not know: what the threads do.
+//! Flow: a thread of the runtime begins → `SCHED_BATCH`.
 
 use thread_priority::{
     NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
@@ -10,14 +10,14 @@ use thread_priority::{
 
 const POLICY: ThreadSchedulePolicy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Batch);
 
-/// Lets a thread that is woken wait until the one that runs has used up its slice or has nothing more to do (sched(7)).
+/// Lets this thread, when it is woken, wait until the one that runs has used up its slice or has nothing more to do (sched(7)).
 ///
 /// Where cores are busy, each of a batch of answers would else interrupt the writer that makes them, and be sent alone.
 /// Where a core is free, nothing changes. The nice value stays as it is.
 pub(crate) fn take() {
     let Some(priority) = nice() else { return };
     if let Err(error) = set_thread_priority_and_policy(thread_native_id(), priority, POLICY) {
-        tracing::debug!(?error, "the threads interrupt each other");
+        tracing::debug!(?error, "requests interrupt delivery");
     }
 }
 
@@ -40,12 +40,11 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_come_later_wait_for_their_turn_too_and_are_as_nice_as_before() {
+    fn a_thread_that_takes_turns_is_as_nice_as_before() {
         std::thread::spawn(|| {
             let (nice, _) = nice_and_policy();
             take();
-            let later = std::thread::spawn(nice_and_policy).join().unwrap();
-            assert_eq!(later, (nice, 3));
+            assert_eq!(nice_and_policy(), (nice, 3));
         })
         .join()
         .unwrap();
