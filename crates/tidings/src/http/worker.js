@@ -760,7 +760,7 @@ ${value}`;
       try {
         const answer = await api.fetch(url, { headers, cache: "no-store", signal }, ticket2 ? null : void 0);
         const type = answer.headers.get("content-type") ?? "";
-        if (answer.status !== 200 || !answer.body || !/^text\/event-stream\b/i.test(type)) return await refusal(answer, type);
+        if (answer.status !== 200 || !answer.body || !/^text\/event-stream\s*(;|$)/i.test(type)) return await refusal(answer, type);
         sink.open();
         reader = answer.body.getReader();
         const parser = createParser(sink.retry);

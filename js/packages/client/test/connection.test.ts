@@ -89,6 +89,13 @@ describe('the table of statuses', () => {
     expect(world.errors.map(({ code }) => code)).toEqual(['http']);
   });
 
+  test('a content type that only begins like that of a stream is none', async () => {
+    world.answer = () => new Response('', { headers: { 'content-type': 'text/event-stream-of-its-own' } });
+    subscribed();
+    await settled();
+    expect(world.states.at(-1)).toBe('waiting:content_type');
+  });
+
   test('Retry-After is a floor, with jitter on top', async () => {
     world.answer = () => problem(503, 'overloaded', { 'retry-after': '7' });
     subscribed();
