@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
 import { credentials } from './auth.js';
-import { root, startServer } from './server.js';
+import { eventually, root, startServer } from './server.js';
 
 const { createToken } = await import(pathToFileURL(join(root, 'js', 'packages', 'node', 'dist', 'index.js')));
 
@@ -20,18 +20,24 @@ export async function startGuarded(t, { args = [] } = {}) {
 
 let cookies = 0;
 
+/** Lives of a session: one that no test sees the end of, however busy the machine is, and one that is about to end. */
+const LONG_S = 600;
+export const SHORT_S = 1;
+
 /**
  * A guarded server whose user has no way to renew what it sends: a `cookie`, or one token that the application sends itself
  * (`bearer`). `begin` logs in for the first time, and `logIn` once more.
  */
-export async function startSession(t, { kind, lifeS }, { args, channels }) {
+export async function startSession(t, kind, { args, channels }) {
   // Pages of one browser have one jar, whatever their ports are.
   const name = `tidings-${process.pid}-${(cookies += 1)}`;
   const { server, tokenOf } = await startGuarded(t, { args: [...args, '--cookie', name] });
-  const token = () => tokenOf('ann', { expiresIn: lifeS, subscribe: channels });
+  const token = () => tokenOf('ann', { expiresIn: self.lifeS, subscribe: channels });
   let place;
-  return {
+  const self = {
     server,
+    /** How long what is handed out lives from now on. */
+    lifeS: LONG_S,
     /** What the client's options are. */
     async begin(proxy, at) {
       place = at;
@@ -44,7 +50,25 @@ export async function startSession(t, { kind, lifeS }, { args, channels }) {
       if (kind === 'bearer') await place.bear(client, await token());
       else await place.page.evaluate(logInPage);
     },
+    /** What the client sends from now on is over in `lifeS`. */
+    async lapse(client, lifeS = SHORT_S) {
+      self.lifeS = lifeS;
+      await self.logIn(client);
+      self.lifeS = LONG_S;
+    },
+    /** So are its streams: a session begins to end when the test is ready for that. */
+    async lapseOpen(client, lifeS = SHORT_S) {
+      await self.lapse(client, lifeS);
+      const { json } = await server.request('GET', '/v1/connections');
+      for (const { id } of json.connections) {
+        await eventually('the shorter grant', async () => {
+          const authorization = `Bearer ${await tokenOf('ann', { expiresIn: lifeS, subscribe: channels })}`;
+          return (await server.request('POST', `/v1/connections/${id}/auth`, undefined, { authorization })).status === 200;
+        });
+      }
+    },
   };
+  return self;
 }
 
 async function logInPage() {

@@ -21,7 +21,7 @@ const CHANNEL = 'orders';
 
 /**
  * Starts all that a case takes: `args` of the server, `faults` of the proxy, `options` of the client, `origin` of its page, and
- * the `session` that it has if the server asks for credentials.
+ * the kind of `session` that it has if the server asks for credentials.
  * `resets` are those that the handlers have to get, with how many events before each, and `closed` why the client stops; `errors` are the codes
  * of what its `onError` is told; of those in `may` it may be told or not.
  */
@@ -35,7 +35,7 @@ export async function beginTrial(t, engine, { args = [], faults, origin, session
   // The server has decided where the stream starts when it answers.
   await eventually('a stream', () => proxy.streams.size === 1);
   const given = () => (origin === undefined ? givePlace(engine, { proxy, place }) : undefined);
-  return trial(server, proxy, place, { ...owed, native, logIn: () => guard.logIn(CLIENT), given });
+  return trial(server, proxy, place, { ...owed, native, session: guard, given });
 }
 
 async function elsewhere(t, engine, server, faults, origin) {
@@ -43,14 +43,17 @@ async function elsewhere(t, engine, server, faults, origin) {
   return { proxy, place: await openEngine(t, engine, proxy, { origin }) };
 }
 
-function trial(server, proxy, place, { native, logIn, given, resets = [], closed = null, errors = [], may = [] }) {
+function trial(server, proxy, place, { native, session, given, resets = [], closed = null, errors = [], may = [] }) {
   const published = [];
   /** What has to hold at the end beside the client's first subscription. */
   const checks = [];
   const until = (what, enough) => place.until(CLIENT, what, enough);
   const self = {
-    server, proxy, place, published, native, logIn, until,
+    server, proxy, place, published, native, until,
     seen: () => place.seen(CLIENT),
+    logIn: () => session.logIn(CLIENT),
+    lapse: (lifeS) => session.lapse(CLIENT, lifeS),
+    lapseOpen: (lifeS) => session.lapseOpen(CLIENT, lifeS),
 
     /** Publishes so many events that the handlers have to get. */
     async publish(count) {
