@@ -16,21 +16,16 @@ mod deny;
 
 mod test;
 
-mod checker;
-
 mod torture;
-
-mod power;
-
-mod vanish;
-
-mod sabotage;
 
 mod bench;
 
 mod fuzz;
 
+use std::path::Path;
 use std::process::ExitCode;
+
+use anyhow::{Context, Result};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -38,8 +33,8 @@ fn main() -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     let result = match command.as_str() {
         "test" => test::run(&rest),
-        "torture" => torture::run(&rest),
-        "sabotage" => sabotage::run(&rest),
+        "torture" => torture::run("torture", &rest),
+        "sabotage" => torture::run("sabotage", &rest),
         "bench" => bench::run(&rest),
         "fuzz" => fuzz::run(&rest),
         _ => Err(anyhow::anyhow!(
@@ -50,4 +45,9 @@ fn main() -> ExitCode {
         eprintln!("xtask: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// The folder of the workspace.
+fn root() -> Result<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")
 }

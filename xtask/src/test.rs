@@ -4,14 +4,13 @@
 //! Flow: names of steps (none means all) → each in turn → the summary.
 
 use std::ffi::OsStr;
-use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::step::{STEP_LIMIT, Summary, command};
-use crate::{deny, fuzz, install, no_std, tidy};
+use crate::{deny, fuzz, install, no_std, tidy, torture};
 
 type Step = (&'static str, fn() -> Result<()>);
 
@@ -30,12 +29,12 @@ const STEPS: &[Step] = &[
     ("js", js),
     ("fuzz", fuzz::step),
     ("e2e", e2e),
-    ("torture", torture),
+    ("torture", torture_all),
 ];
 
 /// Runs all steps, or those that are named.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
-    std::env::set_current_dir(root()?)?;
+    std::env::set_current_dir(crate::root()?)?;
     if arguments.iter().any(|argument| argument == "--list") {
         STEPS.iter().for_each(|(name, _)| println!("{name}"));
         return Ok(ExitCode::SUCCESS);
@@ -50,10 +49,6 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         }
     }
     Ok(summary.finish())
-}
-
-fn root() -> Result<&'static Path> {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {
@@ -99,9 +94,9 @@ fn e2e() -> Result<()> {
 
 /// A minute of everything at once, and most of one for jobs and for grants; `cargo xtask torture --minutes 5` is the long
 /// run of the first, and with `--jobs` and `--grants` of the others.
-fn torture() -> Result<()> {
-    // Not this executable: building the workspace has replaced it.
-    cargo(&["xtask", "torture", "--seconds", "60"])?;
-    cargo(&["xtask", "torture", "--jobs", "--seconds", "45"])?;
-    cargo(&["xtask", "torture", "--grants", "--seconds", "40"])
+fn torture_all() -> Result<()> {
+    torture::step(
+        &[&["--seconds", "60"], &["--jobs", "--seconds", "45"], &["--grants", "--seconds", "40"]],
+        STEP_LIMIT,
+    )
 }

@@ -49,7 +49,7 @@ const USAGE: &str = "usage: cargo xtask fuzz [--list] [--seconds N] [--keep] [TA
 
 /// Runs the targets that are named, or all of them.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
-    std::env::set_current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?)?;
+    std::env::set_current_dir(crate::root()?)?;
     let all = targets()?;
     let (mut seconds, mut keep, mut wanted) = (SECONDS, false, Vec::new());
     let mut arguments = arguments.iter();

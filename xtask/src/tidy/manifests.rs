@@ -70,7 +70,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("crates/tidings-server/", &["tidings", "tidings-client"]),
     ("bench/", &["tidings-core", "tidings-client"]),
     ("examples/", &["tidings", "tidings-client"]),
-    ("xtask/", &["tidings-core", "tidings-client"]),
+    ("torture/", &["tidings-core", "tidings-client"]),
+    ("xtask/", &[]),
     ("fuzz/", &["tidings-core", "tidings", "tidings-server"]),
 ];
 

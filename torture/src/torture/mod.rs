@@ -129,10 +129,11 @@ pub(crate) fn cargo() -> std::ffi::OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
-/// Builds the server of a workspace with the dev profile: it is quick, and overflow checks and debug assertions are on.
+/// Builds the server of a workspace with the dev profile: it is quick, and overflow checks and debug assertions are on. The
+/// whole workspace says which features it has, as for the tests: nothing is built twice.
 pub(crate) fn build(workspace: &Path) -> Result<PathBuf> {
     let built = Command::new(cargo())
-        .args(["build", "--quiet", "--package", "tidings-server", "--bin", "tidings"])
+        .args(["build", "--quiet", "--workspace", "--bin", "tidings"])
         .current_dir(workspace)
         .status()?;
     if !built.success() {
