@@ -2,29 +2,29 @@
 //!
 //! Owns: building the targets, for how long each runs, where inputs come from and where crashes go. Does not know: what a
 //! target does.
-//! Flow: sources → one executable with coverage counters → seeds, corpus and regressions → each target in turn → a line
-//! for each, or the input that broke it.
+//! Flow: sources → one executable with coverage counters → seeds, corpus and regressions → the targets, two at once on two
+//! cores → a line for each, or the input that broke it.
 //!
-//! What cargo-fuzz would do, without installing it: the flags are LLVM's and work on the stable toolchain. There is no
+//! What cargo-fuzz would do, without installing it, and in our own crates alone (`fuzz/instrument.sh`). There is no
 //! address sanitizer: it needs unstable flags, is thirteen times slower, and there is no `unsafe` of ours to watch.
 
 mod seeds;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::step::{STEP_LIMIT, command};
 
-/// Coverage counters and traced comparisons, as libFuzzer reads them.
-const RUSTFLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
-    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-    -Cllvm-args=-sanitizer-coverage-trace-compares";
+/// Adds coverage counters to our own crates.
+const INSTRUMENT: &str = "fuzz/instrument.sh";
 
-/// Apart from the other builds, whose flags differ.
-const BUILT: &str = "target/fuzz";
+/// What this machine found, and what the targets start from.
+const FOUND: &str = "target/fuzz";
 
 /// How long a target runs in `cargo xtask test`, beside the corpus and the regressions.
 const STEP_SECONDS: u64 = 2;
@@ -98,55 +98,72 @@ fn targets() -> Result<Vec<String>> {
 }
 
 fn build() -> Result<PathBuf> {
-    let host = host()?;
     let mut build = Command::new("cargo");
-    // A target that is named keeps the flags away from build scripts and macros.
-    build.args(["build", "--release", "--locked", "--manifest-path", "fuzz/Cargo.toml", "--bin", "any"]);
-    build.args(["--target", &host, "--target-dir", BUILT]).env("RUSTFLAGS", RUSTFLAGS);
+    build.args([
+        "build",
+        "--locked",
+        "--manifest-path",
+        "fuzz/Cargo.toml",
+        "--bin",
+        "any",
+        "--target-dir",
+        "target",
+    ]);
+    build.env("RUSTC_WRAPPER", Path::new(INSTRUMENT).canonicalize()?);
     command(build, STEP_LIMIT)?;
-    Ok(Path::new(BUILT).join(host).join("release/any"))
+    Ok(PathBuf::from("target/debug/any"))
 }
 
-fn host() -> Result<String> {
-    let version = String::from_utf8(Command::new("rustc").arg("-vV").output()?.stdout)?;
-    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
-    Ok(host.to_owned())
-}
-
+/// Runs the targets, as many at once as there are cores.
 fn fuzz(program: &Path, targets: &[String], seconds: u64) -> Result<()> {
-    let mut broken = Vec::new();
-    for target in targets {
-        let folders = Folders::of(target)?;
-        seeds::write(target, &folders.seeds)?;
-        let started = Instant::now();
-        let mut fuzzer = folders.fuzzer(program, target);
-        fuzzer.args([
-            &format!("-max_total_time={seconds}"),
-            &format!("-timeout={INPUT_SECONDS}"),
-            &format!("-rss_limit_mb={MEMORY_MIB}"),
-            &format!("-max_len={INPUT_BYTES}"),
-            &format!("-artifact_prefix={}/", folders.crashes.display()),
-            "-print_final_stats=1",
-        ]);
-        let log = folders.work.with_extension("log");
-        let passed = logged(fuzzer, &log, Duration::from_secs(seconds) + STEP_LIMIT)?;
-        let text = String::from_utf8_lossy(&std::fs::read(&log)?).into_owned();
-        let (runs, coverage) = (figure(&text, "stat::number_of_executed_units:"), coverage(&text));
-        let took = started.elapsed().as_secs_f64();
-        println!("{target:<12} {runs:>10} inputs {coverage:>6} edges {took:>6.1} s");
-        if !passed {
-            let from = text.lines().count().saturating_sub(40);
-            text.lines().skip(from).for_each(|line| println!("    {line}"));
-            println!(
-                "    repeat: TIDINGS_FUZZ={target} {} {}/…",
-                program.display(),
-                folders.crashes.display()
-            );
-            broken.push(target.as_str());
+    let (next, broken) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let lane = || -> Result<()> {
+        while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if !one(program, target, seconds)? {
+                broken.lock().unwrap_or_else(PoisonError::into_inner).push(target.as_str());
+            }
         }
-    }
+        Ok(())
+    };
+    let lanes = std::thread::available_parallelism()?.get();
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..lanes).map(|_| scope.spawn(lane)).collect();
+        running.into_iter().try_for_each(|one| one.join().map_err(|_| anyhow!("a lane panicked"))?)
+    })?;
+    let broken = broken.into_inner().unwrap_or_else(PoisonError::into_inner);
     ensure!(broken.is_empty(), "broken: {}; the inputs are in fuzz/artifacts", broken.join(", "));
     Ok(())
+}
+
+/// Runs one target and says how it went; whether nothing broke it.
+fn one(program: &Path, target: &str, seconds: u64) -> Result<bool> {
+    let folders = Folders::of(target)?;
+    seeds::write(target, &folders.seeds)?;
+    let started = Instant::now();
+    let mut fuzzer = folders.fuzzer(program, target);
+    fuzzer.args([
+        &format!("-max_total_time={seconds}"),
+        &format!("-timeout={INPUT_SECONDS}"),
+        &format!("-rss_limit_mb={MEMORY_MIB}"),
+        &format!("-max_len={INPUT_BYTES}"),
+        &format!("-artifact_prefix={}/", folders.crashes.display()),
+        "-print_final_stats=1",
+    ]);
+    let log = folders.work.with_extension("log");
+    let passed = logged(fuzzer, &log, Duration::from_secs(seconds) + STEP_LIMIT)?;
+    let text = String::from_utf8_lossy(&std::fs::read(&log)?).into_owned();
+    let (runs, coverage) = (figure(&text, "stat::number_of_executed_units:"), coverage(&text));
+    let took = started.elapsed().as_secs_f64();
+    let mut said = format!("{target:<12} {runs:>10} inputs {coverage:>6} edges {took:>6.1} s\n");
+    if !passed {
+        let from = text.lines().count().saturating_sub(40);
+        text.lines().skip(from).for_each(|line| said.push_str(&format!("    {line}\n")));
+        let (program, crashes) = (program.display(), folders.crashes.display());
+        said.push_str(&format!("    repeat: TIDINGS_FUZZ={target} {program} {crashes}/…\n"));
+    }
+    // In one piece: others say how they went too.
+    print!("{said}");
+    Ok(passed)
 }
 
 /// Where a target's inputs are.
@@ -166,8 +183,8 @@ struct Folders {
 impl Folders {
     fn of(target: &str) -> Result<Self> {
         let folders = Self {
-            work: Path::new(BUILT).join("corpus").join(target),
-            seeds: Path::new(BUILT).join("seeds").join(target),
+            work: Path::new(FOUND).join("corpus").join(target),
+            seeds: Path::new(FOUND).join("seeds").join(target),
             corpus: Path::new("fuzz/corpus").join(target),
             regressions: Path::new("fuzz/regressions").join(target),
             crashes: Path::new("fuzz/artifacts").join(target),

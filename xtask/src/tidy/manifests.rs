@@ -1,7 +1,10 @@
 //! Rules for what is built from what: the crates of others, and the arrows between our own.
 //!
-//! Owns: the list of crates that may be used, and who may use whom. Does not know: versions.
+//! Owns: the list of crates that may be used, and who may use whom. Does not know: which
+//! versions there are; what is fuzzed has those that are shipped.
 //! Flow: every `Cargo.toml` and the lock file → offences.
+
+use std::collections::HashSet;
 
 use anyhow::Result;
 
@@ -84,9 +87,11 @@ const DENIED: &[&str] = &["openssl", "openssl-sys", "native-tls"];
 pub(super) fn offences(files: &[File]) -> Result<Vec<String>> {
     let mut offences: Vec<String> =
         files.iter().filter(|file| file.path.ends_with("Cargo.toml")).flat_map(manifest).collect();
-    for locked in ["Cargo.lock", "fuzz/Cargo.lock"] {
-        offences.extend(lock(&std::fs::read_to_string(locked)?));
-    }
+    let [shipped, fuzzed] = ["Cargo.lock", "fuzz/Cargo.lock"].map(std::fs::read_to_string);
+    let (shipped, fuzzed) = (shipped?, fuzzed?);
+    offences.extend(lock(&shipped));
+    offences.extend(lock(&fuzzed));
+    offences.extend(others(&shipped, &fuzzed));
     Ok(offences)
 }
 
@@ -133,6 +138,34 @@ fn lock(text: &str) -> Vec<String> {
     offences
 }
 
+/// Crates that are fuzzed in another version than they are shipped in.
+fn others(shipped: &str, fuzzed: &str) -> Vec<String> {
+    let shipped = versions(shipped);
+    let names: HashSet<&str> = shipped.iter().map(|(name, _)| *name).collect();
+    let differ = versions(fuzzed).into_iter().filter(|one| names.contains(one.0) && !shipped.contains(one));
+    let mut offences: Vec<String> = differ
+        .map(|(name, version)| format!("fuzz/Cargo.lock: {name} {version} is not the version of Cargo.lock"))
+        .collect();
+    offences.sort();
+    offences
+}
+
+/// Names and versions of a lock file.
+fn versions(lock: &str) -> HashSet<(&str, &str)> {
+    let mut versions = HashSet::new();
+    let mut name = "";
+    for line in lock.lines() {
+        match line.split_once(" = ") {
+            Some(("name", value)) => name = value.trim_matches('"'),
+            Some(("version", value)) if !name.is_empty() => {
+                versions.insert((name, value.trim_matches('"')));
+            }
+            _ => {}
+        }
+    }
+    versions
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::file;
@@ -156,5 +189,17 @@ mod tests {
             lock("name = \"bytes\"\nsource = \"registry+https://github.com/rust-lang/crates.io-index\"\n")
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn what_is_fuzzed_in_another_version_is_found() {
+        let shipped = "version = 4\n[[package]]\nname = \"a\"\nversion = \"1.0.0\"\n[[package]]\nname = \"a\"\nversion = \"2.0.0\"\n";
+        let fuzzed = |version: &str| {
+            format!(
+                "[[package]]\nname = \"a\"\nversion = \"{version}\"\n[[package]]\nname = \"b\"\nversion = \"9.0.0\"\n"
+            )
+        };
+        assert_eq!(others(shipped, &fuzzed("2.0.0")), Vec::<String>::new());
+        assert_eq!(others(shipped, &fuzzed("1.0.1")).len(), 1);
     }
 }
