@@ -50,7 +50,7 @@ describe('Behind nginx', { concurrency: true }, () => {
         const { server, page } = await start(t, name, { args: ['--keepalive-s', '120'] });
         const stream = await openStream(page, CHANNEL);
         await stream.connected();
-        await stream.until('the cut by nginx', ({ breaks }) => breaks > 0, QUIET_MS);
+        await stream.until('the cut by nginx', ({ breaks }) => breaks > 0, 1.5 * QUIET_MS);
         const published = await server.publishMany('orders', 0, 1);
         await stream.connected(2);
         assert.deepEqual(numbers(await stream.received(1)), published);
