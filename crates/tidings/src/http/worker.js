@@ -1057,15 +1057,17 @@ ${value}`;
     };
     function widen(channels) {
       streaming = /* @__PURE__ */ new Set([...streaming, ...channels]);
+      nameInUrl(channels);
+    }
+    function nameInUrl(channels) {
       for (const channel of channels) target?.searchParams.append("channel", channel);
     }
     function url() {
-      const url2 = own ? api.resolve(own.path) : new URL(api.stream);
-      const append = (name2, value) => url2.searchParams.append(name2, value);
-      if (own) api.stream.searchParams.forEach((value, name2) => append(name2, value));
-      else for (const channel of streaming) append("channel", channel);
-      if (begin && link.position === null) append("from", begin.last === void 0 ? "start" : `last:${begin.last}`);
-      return target = url2;
+      target = api.resolve(own?.path ?? api.stream);
+      target.search = api.stream.search;
+      if (!own) nameInUrl(streaming);
+      if (begin && link.position === null) target.searchParams.append("from", begin.last === void 0 ? "start" : `last:${begin.last}`);
+      return target;
     }
     function open(channels) {
       const before = streaming;
@@ -1123,23 +1125,16 @@ ${value}`;
       schedule();
     }
     function refused(error) {
-      const { position } = link;
       running = false;
-      if (position !== null && news.size > 0 && news.size < streaming.size) {
-        const refused2 = news;
-        refusedAt = position;
-        streaming = without(streaming, refused2);
-        news = /* @__PURE__ */ new Set();
-        return leave(refused2, error);
+      refusedAt = link.position;
+      if (refusedAt !== null && news.size > 0 && news.size < streaming.size) {
+        streaming = without(streaming, news);
+        return leave(news, error);
       }
-      if (position !== null || streaming.size === 0 || !isOfAChannel(error)) {
-        refusedAt = position;
-        return sink.refused(null, error);
-      }
+      if (refusedAt !== null || streaming.size === 0 || !isOfAChannel(error)) return sink.refused(null, error);
       const [first] = streaming;
-      if (streaming.size > 1) return open([first]);
-      streaming = /* @__PURE__ */ new Set();
-      leave([first], error);
+      if (streaming.size > 1) open([first]);
+      else leave(streaming, error);
     }
     return {
       get position() {
