@@ -349,7 +349,8 @@
       else if (shared) void ask(false);
       else finish({ error: new errors2.TidingsError(`job_${state}`, message) });
     }
-    const subscription = shared ? hub.subscribe([`job:${id}`], { signal, live: () => void ask(true) }) : hub.subscribe([`job:${id}`], { signal }, `${path.replace(/\/$/, "")}/${encodeURIComponent(id)}/events`);
+    const channel = `job:${id}`;
+    const subscription = shared ? hub.subscribe(channel, { signal, live: () => void ask(true) }) : hub.subscribe(channel, { signal }, { path: `${path.replace(/\/$/, "")}/${encodeURIComponent(id)}/events`, channel });
     subscription.on("progress", merge).on("complete", merge).on("log", (log) => tell("log", log)).on("output", ({ chunk }) => tell("output", chunk)).on("error", failed2).onReset(() => {
       anew = true;
       if (shared) void ask(false);
@@ -370,7 +371,7 @@
       }
     };
   }
-  async function startJob(context, hub, watchJob, path, body, options) {
+  async function startJob(context, hub, watchJob, path, body = {}, options = {}) {
     const answer = await send(context, "POST", context.api.resolve(path), { body, signal: options.signal });
     return started(context, hub, answer, { ...options, path }, watchJob);
   }
