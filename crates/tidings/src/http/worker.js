@@ -658,11 +658,11 @@
   var retryMs = (ms) => Math.min(Math.max(ms, RETRY_MIN_MS), RETRY_MAX_MS);
   function backoffMs(random, { base = 500, max = 3e4 }, attempt, floorMs = RETRY_DEFAULT_MS, retryAfterMs2) {
     const jitter = random() * Math.min(max, base * 2 ** attempt);
-    return retryAfterMs2 === void 0 ? Math.max(jitter, floorMs) : Math.max(Math.min(retryAfterMs2, RETRY_AFTER_MAX_MS), floorMs) + jitter;
+    return !retryAfterMs2 ? Math.max(jitter, floorMs) : Math.max(Math.min(retryAfterMs2, RETRY_AFTER_MAX_MS), floorMs) + jitter;
   }
   function retryAfterMs(header, now) {
     const ms = Number(header) * 1e3 || Date.parse(header ?? "") - now;
-    return ms > 0 ? ms : void 0;
+    return ms > 0 ? ms : 0;
   }
 
   // incoming.ts
@@ -754,17 +754,15 @@ ${value}`;
   var REASONS = { 401: "unauthorized", 403: "forbidden", 404: "not_found", 410: "not_found" };
   var WORTH_ANOTHER_TRY = [408, 425, 429];
   function fetchTransport(api) {
-    return async ({ url, lastEventId, ticket: ticket2, signal }, sink) => {
-      const headers = { accept: "text/event-stream, application/problem+json" };
-      if (lastEventId !== null) headers["last-event-id"] = lastEventId;
-      let reader;
+    return async ({ url, headers, ticket: ticket2, signal }, sink) => {
+      const accept = "text/event-stream, application/problem+json";
+      const answer = await api.fetch(url, { headers: { accept, ...headers }, cache: "no-store", signal }, ticket2 ? null : void 0);
+      const type = answer.headers.get("content-type") ?? "";
+      if (answer.status !== 200 || !answer.body || !/^text\/event-stream\s*(;|$)/i.test(type)) return refusal(answer, type);
+      sink.open();
+      const reader = answer.body.getReader();
+      const parser = createParser(sink.retry);
       try {
-        const answer = await api.fetch(url, { headers, cache: "no-store", signal }, ticket2 ? null : void 0);
-        const type = answer.headers.get("content-type") ?? "";
-        if (answer.status !== 200 || !answer.body || !/^text\/event-stream\s*(;|$)/i.test(type)) return await refusal(answer, type);
-        sink.open();
-        reader = answer.body.getReader();
-        const parser = createParser(sink.retry);
         for (; ; ) {
           const { done, value } = await reader.read();
           if (done) return { reason: { code: "ended", message: "the stream ended" } };
@@ -775,7 +773,7 @@ ${value}`;
           }
         }
       } finally {
-        reader?.cancel().catch(() => {
+        reader.cancel().catch(() => {
         });
       }
     };
@@ -802,7 +800,6 @@ ${value}`;
     const { now, random, page } = env;
     const { retry = {}, stallTimeout, hidden } = options;
     const Native = options.transport === "eventsource" || options.transport !== "fetch" && !streamsBodies() ? env.EventSource : void 0;
-    const transport = Native ? nativeTransport(Native, api) : fetchTransport(api);
     let status = { state: "idle" };
     let position = null;
     let connection = null;
@@ -827,6 +824,7 @@ ${value}`;
     const set = (next) => sink.status(status = next);
     function connect2() {
       const { signal } = current = new AbortController();
+      drainMs = null;
       set({ state: "connecting", attempt });
       aliveAt = now();
       watch();
@@ -838,9 +836,13 @@ ${value}`;
       const target = url();
       const ticket2 = !auth.cookie && (!!Native || auth.query);
       if (ticket2) target.searchParams.set("ticket", await (await rest()).ticket(context, signal));
-      const header = !Native && api.ownOrigin(target);
-      if (position !== null && !header) target.searchParams.set("last_event_id", position);
-      return transport({ url: target, lastEventId: header ? position : null, ticket: ticket2, signal }, {
+      const headers = {};
+      if (position !== null) {
+        if (!Native && api.ownOrigin(target)) headers["last-event-id"] = position;
+        else target.searchParams.set("last_event_id", position);
+      }
+      const transport = Native ? (await Promise.resolve().then(() => (init_eventsource(), eventsource_exports))).eventSourceTransport(Native, api) : fetchTransport(api);
+      return transport({ url: target, headers, ticket: ticket2, signal }, {
         open() {
           if (!signal.aborted) open();
         },
@@ -856,7 +858,7 @@ ${value}`;
     function open() {
       openedAt = aliveAt = now();
       firstBytes(() => {
-        if (!heldBack) report(new TidingsError("stalled", "no byte of a stream that has begun: does a proxy buffer or compress it?"));
+        if (!heldBack) report(new TidingsError("stalled", "no byte of the stream: does a proxy buffer or compress it?"));
         heldBack = true;
       }, FIRST_BYTES_MS);
       set({ state: "open", since: openedAt, via: Native ? "eventsource" : "fetch" });
@@ -867,13 +869,12 @@ ${value}`;
         attempt = 0;
         rejectedOnce = false;
       }
-      const spreadMs = drainMs;
       again();
       watchdog();
       firstBytes();
       current.abort();
       granted.abort();
-      connection = openedAt = drainMs = null;
+      connection = openedAt = null;
       held = false;
       if (!outcome) return;
       const { reason, final, error } = outcome;
@@ -882,10 +883,10 @@ ${value}`;
       if (outcome.now) return connect2();
       const afterMs = retryAfterMs(outcome.retryAfter, now());
       if (afterMs) notBefore = now() + afterMs;
-      const ms = spreadMs === null ? backoffMs(random, retry, attempt, floorMs, afterMs) : random() * Math.min(spreadMs, RETRY_MAX_MS);
+      const ms = drainMs === null ? backoffMs(random, retry, attempt, floorMs, afterMs) : random() * Math.min(drainMs, RETRY_MAX_MS);
       attempt += 1;
       if (attempt >= (retry.limit ?? Infinity)) return close(reason, "network");
-      if (!page.offline() || offlineLies) return wait(ms, spreadMs === null ? reason : { ...reason, code: "server_drain" });
+      if (!page.offline() || offlineLies) return wait(ms, drainMs === null ? reason : { ...reason, code: "server_drain" });
       set({ state: "paused", reason: "offline" });
       again(connect2, Math.max(ms, 3e4));
     }
@@ -915,9 +916,7 @@ ${value}`;
     }
     function take(block, target) {
       if (block.event?.startsWith("tidings.")) return control(block);
-      let waiting = void 0;
-      if (block.tooLarge) report(new TidingsError("event_too_large", `an event of over ${EVENT_CHARS_MAX} characters was left out`));
-      else waiting = sink.event(incoming(block, own ?? target.searchParams.get("channel") ?? "", now()));
+      const waiting = block.tooLarge ? report(new TidingsError("event_too_large", `an event of over ${EVENT_CHARS_MAX} characters was left out`)) : sink.event(incoming(block, own ?? target.searchParams.get("channel") ?? "", now()));
       position = block.id || position;
       if (!waiting) return;
       const { signal } = current;
@@ -946,7 +945,7 @@ ${value}`;
     function heedGrant(word, said) {
       granted.abort();
       const { signal } = granted = new AbortController();
-      const stream = { connection, renewed: rejectedOnce, signal, reconnect: link.reconnect, end: settle };
+      const stream = { ...link, signal, renewed: rejectedOnce, end: settle };
       return rest().then(({ heed: heed2 }) => heed2(context, stream, word, said), report);
     }
     function hide() {
@@ -960,8 +959,8 @@ ${value}`;
       const { state } = status;
       if (signal === "visible") hiding();
       else if (state === "paused" && status.reason === "hidden") return;
-      const silent = state === "open" && now() - aliveAt > keepaliveMs;
-      if (!silent && state !== "waiting" && state !== "paused") return;
+      const asleep = state === "waiting" || state === "paused" || state === "open" && now() - aliveAt > keepaliveMs;
+      if (!asleep) return;
       settle();
       wait(Math.max(random() * WAKE_SPREAD_MS, notBefore - now()), { code: "network", message: `the page is ${signal} again` });
     }
@@ -995,9 +994,6 @@ ${value}`;
       }
     };
     return link;
-  }
-  function nativeTransport(Native, api) {
-    return async (attempt, sink) => (await Promise.resolve().then(() => (init_eventsource(), eventsource_exports))).eventSourceTransport(Native, api)(attempt, sink);
   }
   function failed(cause) {
     const error = cause instanceof TidingsError ? cause : void 0;
