@@ -534,7 +534,7 @@
   function globalEnv() {
     const global = globalThis;
     const { location, document, navigator, EventSource, BroadcastChannel: BroadcastChannel2, SharedWorker } = global;
-    const hidden = () => document?.visibilityState === "hidden";
+    const hidden = () => !!document?.hidden;
     return {
       fetch: (input, init) => fetch(input, init),
       EventSource,
@@ -644,7 +644,7 @@
       token: async () => current ?? ask(why),
       async rejected(token) {
         const before = await current?.catch(() => void 0);
-        return !!source && (before !== void 0 && before !== token || await ask("rejected") !== "");
+        return before !== void 0 && before !== token || !!await ask("rejected");
       },
       renew: () => ask("expiring")
     };
@@ -719,7 +719,7 @@ ${value}`;
       else if (name2 === "id") id = value.includes("\0") ? id : value;
       else if (/^\d{1,15}$/.test(value)) {
         if (name2 === "retry") onRetry(Number(value));
-        if (name2 === "time") block.time = Number(value);
+        else if (name2 === "time") block.time = Number(value);
       }
     }
     return {
@@ -728,17 +728,16 @@ ${value}`;
         const decoded = decoder.decode(chunk, { stream: true });
         const text = afterCr && decoded[0] === "\n" ? decoded.slice(1) : decoded;
         if (decoded) afterCr = decoded.endsWith("\r");
-        const [first, ...lines] = text.split(/\r\n?|\n/);
-        lines.unshift(rest2 + first);
+        const lines = text.split(/\r\n?|\n/);
+        lines[0] = rest2 + lines[0];
         rest2 = lines.pop();
         for (const line of lines) {
           if (line) {
             const [, name2, value] = /^([^:]*):? ?([^]*)$/.exec(line);
             field(name2, value);
           } else {
-            const { data } = block;
-            if (data !== void 0) {
-              out.push({ ...block, data, id });
+            if (block.data !== void 0) {
+              out.push({ ...block, id });
               id = void 0;
             }
             block = {};
