@@ -326,9 +326,9 @@ export function createFeed(context: Context, channels: readonly string[], option
     channels,
     joined(more, position) {
       if (mode !== 'joining') return;
-      failure = undefined;
       for (const channel of more) missing.delete(channel);
       if (missing.size > 0) return;
+      failure = undefined;
       if (begin) behind(begin, host.position(), position);
       else live();
     },
