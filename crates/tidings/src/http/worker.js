@@ -349,7 +349,8 @@
       else if (shared) void ask(false);
       else finish({ error: new errors2.TidingsError(`job_${state}`, message) });
     }
-    const subscription = shared ? hub.subscribe([`job:${id}`], { signal, live: () => void ask(true) }) : hub.subscribe([`job:${id}`], { signal }, `${path.replace(/\/$/, "")}/${encodeURIComponent(id)}/events`);
+    const channel = `job:${id}`;
+    const subscription = shared ? hub.subscribe(channel, { signal, live: () => void ask(true) }) : hub.subscribe(channel, { signal }, { path: `${path.replace(/\/$/, "")}/${encodeURIComponent(id)}/events`, channel });
     subscription.on("progress", merge).on("complete", merge).on("log", (log) => tell("log", log)).on("output", ({ chunk }) => tell("output", chunk)).on("error", failed2).onReset(() => {
       anew = true;
       if (shared) void ask(false);
@@ -370,7 +371,7 @@
       }
     };
   }
-  async function startJob(context, hub, watchJob, path, body, options) {
+  async function startJob(context, hub, watchJob, path, body = {}, options = {}) {
     const answer = await send(context, "POST", context.api.resolve(path), { body, signal: options.signal });
     return started(context, hub, answer, { ...options, path }, watchJob);
   }
@@ -533,7 +534,7 @@
   function globalEnv() {
     const global = globalThis;
     const { location, document, navigator, EventSource, BroadcastChannel: BroadcastChannel2, SharedWorker } = global;
-    const hidden = () => document?.visibilityState === "hidden";
+    const hidden = () => !!document?.hidden;
     return {
       fetch: (input, init) => fetch(input, init),
       EventSource,
@@ -643,7 +644,7 @@
       token: async () => current ?? ask(why),
       async rejected(token) {
         const before = await current?.catch(() => void 0);
-        return !!source && (before !== void 0 && before !== token || await ask("rejected") !== "");
+        return before !== void 0 && before !== token || !!await ask("rejected");
       },
       renew: () => ask("expiring")
     };
@@ -657,11 +658,11 @@
   var retryMs = (ms) => Math.min(Math.max(ms, RETRY_MIN_MS), RETRY_MAX_MS);
   function backoffMs(random, { base = 500, max = 3e4 }, attempt, floorMs = RETRY_DEFAULT_MS, retryAfterMs2) {
     const jitter = random() * Math.min(max, base * 2 ** attempt);
-    return retryAfterMs2 === void 0 ? Math.max(jitter, floorMs) : Math.max(Math.min(retryAfterMs2, RETRY_AFTER_MAX_MS), floorMs) + jitter;
+    return !retryAfterMs2 ? Math.max(jitter, floorMs) : Math.max(Math.min(retryAfterMs2, RETRY_AFTER_MAX_MS), floorMs) + jitter;
   }
   function retryAfterMs(header, now) {
     const ms = Number(header) * 1e3 || Date.parse(header ?? "") - now;
-    return ms > 0 ? ms : void 0;
+    return ms > 0 ? ms : 0;
   }
 
   // incoming.ts
@@ -718,7 +719,7 @@ ${value}`;
       else if (name2 === "id") id = value.includes("\0") ? id : value;
       else if (/^\d{1,15}$/.test(value)) {
         if (name2 === "retry") onRetry(Number(value));
-        if (name2 === "time") block.time = Number(value);
+        else if (name2 === "time") block.time = Number(value);
       }
     }
     return {
@@ -727,17 +728,16 @@ ${value}`;
         const decoded = decoder.decode(chunk, { stream: true });
         const text = afterCr && decoded[0] === "\n" ? decoded.slice(1) : decoded;
         if (decoded) afterCr = decoded.endsWith("\r");
-        const [first, ...lines] = text.split(/\r\n?|\n/);
-        lines.unshift(rest2 + first);
+        const lines = text.split(/\r\n?|\n/);
+        lines[0] = rest2 + lines[0];
         rest2 = lines.pop();
         for (const line of lines) {
           if (line) {
             const [, name2, value] = /^([^:]*):? ?([^]*)$/.exec(line);
             field(name2, value);
           } else {
-            const { data } = block;
-            if (data !== void 0) {
-              out.push({ ...block, data, id });
+            if (block.data !== void 0) {
+              out.push({ ...block, id });
               id = void 0;
             }
             block = {};
@@ -753,17 +753,15 @@ ${value}`;
   var REASONS = { 401: "unauthorized", 403: "forbidden", 404: "not_found", 410: "not_found" };
   var WORTH_ANOTHER_TRY = [408, 425, 429];
   function fetchTransport(api) {
-    return async ({ url, lastEventId, ticket: ticket2, signal }, sink) => {
-      const headers = { accept: "text/event-stream, application/problem+json" };
-      if (lastEventId !== null) headers["last-event-id"] = lastEventId;
-      let reader;
+    return async ({ url, headers, ticket: ticket2, signal }, sink) => {
+      const accept = "text/event-stream, application/problem+json";
+      const answer = await api.fetch(url, { headers: { accept, ...headers }, cache: "no-store", signal }, ticket2 ? null : void 0);
+      const type = answer.headers.get("content-type") ?? "";
+      if (answer.status !== 200 || !answer.body || !/^text\/event-stream\s*(;|$)/i.test(type)) return refusal(answer, type);
+      sink.open();
+      const reader = answer.body.getReader();
+      const parser = createParser(sink.retry);
       try {
-        const answer = await api.fetch(url, { headers, cache: "no-store", signal }, ticket2 ? null : void 0);
-        const type = answer.headers.get("content-type") ?? "";
-        if (answer.status !== 200 || !answer.body || !/^text\/event-stream\s*(;|$)/i.test(type)) return await refusal(answer, type);
-        sink.open();
-        reader = answer.body.getReader();
-        const parser = createParser(sink.retry);
         for (; ; ) {
           const { done, value } = await reader.read();
           if (done) return { reason: { code: "ended", message: "the stream ended" } };
@@ -774,7 +772,7 @@ ${value}`;
           }
         }
       } finally {
-        reader?.cancel().catch(() => {
+        reader.cancel().catch(() => {
         });
       }
     };
@@ -801,7 +799,6 @@ ${value}`;
     const { now, random, page } = env;
     const { retry = {}, stallTimeout, hidden } = options;
     const Native = options.transport === "eventsource" || options.transport !== "fetch" && !streamsBodies() ? env.EventSource : void 0;
-    const transport = Native ? nativeTransport(Native, api) : fetchTransport(api);
     let status = { state: "idle" };
     let position = null;
     let connection = null;
@@ -826,6 +823,7 @@ ${value}`;
     const set = (next) => sink.status(status = next);
     function connect2() {
       const { signal } = current = new AbortController();
+      drainMs = null;
       set({ state: "connecting", attempt });
       aliveAt = now();
       watch();
@@ -837,9 +835,13 @@ ${value}`;
       const target = url();
       const ticket2 = !auth.cookie && (!!Native || auth.query);
       if (ticket2) target.searchParams.set("ticket", await (await rest()).ticket(context, signal));
-      const header = !Native && api.ownOrigin(target);
-      if (position !== null && !header) target.searchParams.set("last_event_id", position);
-      return transport({ url: target, lastEventId: header ? position : null, ticket: ticket2, signal }, {
+      const headers = {};
+      if (position !== null) {
+        if (!Native && api.ownOrigin(target)) headers["last-event-id"] = position;
+        else target.searchParams.set("last_event_id", position);
+      }
+      const transport = Native ? (await Promise.resolve().then(() => (init_eventsource(), eventsource_exports))).eventSourceTransport(Native, api) : fetchTransport(api);
+      return transport({ url: target, headers, ticket: ticket2, signal }, {
         open() {
           if (!signal.aborted) open();
         },
@@ -855,7 +857,7 @@ ${value}`;
     function open() {
       openedAt = aliveAt = now();
       firstBytes(() => {
-        if (!heldBack) report(new TidingsError("stalled", "no byte of a stream that has begun: does a proxy buffer or compress it?"));
+        if (!heldBack) report(new TidingsError("stalled", "no byte of the stream: does a proxy buffer or compress it?"));
         heldBack = true;
       }, FIRST_BYTES_MS);
       set({ state: "open", since: openedAt, via: Native ? "eventsource" : "fetch" });
@@ -866,13 +868,12 @@ ${value}`;
         attempt = 0;
         rejectedOnce = false;
       }
-      const spreadMs = drainMs;
       again();
       watchdog();
       firstBytes();
       current.abort();
       granted.abort();
-      connection = openedAt = drainMs = null;
+      connection = openedAt = null;
       held = false;
       if (!outcome) return;
       const { reason, final, error } = outcome;
@@ -881,10 +882,10 @@ ${value}`;
       if (outcome.now) return connect2();
       const afterMs = retryAfterMs(outcome.retryAfter, now());
       if (afterMs) notBefore = now() + afterMs;
-      const ms = spreadMs === null ? backoffMs(random, retry, attempt, floorMs, afterMs) : random() * Math.min(spreadMs, RETRY_MAX_MS);
+      const ms = drainMs === null ? backoffMs(random, retry, attempt, floorMs, afterMs) : random() * Math.min(drainMs, RETRY_MAX_MS);
       attempt += 1;
       if (attempt >= (retry.limit ?? Infinity)) return close(reason, "network");
-      if (!page.offline() || offlineLies) return wait(ms, spreadMs === null ? reason : { ...reason, code: "server_drain" });
+      if (!page.offline() || offlineLies) return wait(ms, drainMs === null ? reason : { ...reason, code: "server_drain" });
       set({ state: "paused", reason: "offline" });
       again(connect2, Math.max(ms, 3e4));
     }
@@ -914,9 +915,7 @@ ${value}`;
     }
     function take(block, target) {
       if (block.event?.startsWith("tidings.")) return control(block);
-      let waiting = void 0;
-      if (block.tooLarge) report(new TidingsError("event_too_large", `an event of over ${EVENT_CHARS_MAX} characters was left out`));
-      else waiting = sink.event(incoming(block, own ?? target.searchParams.get("channel") ?? "", now()));
+      const waiting = block.tooLarge ? report(new TidingsError("event_too_large", `an event of over ${EVENT_CHARS_MAX} characters was left out`)) : sink.event(incoming(block, own ?? target.searchParams.get("channel") ?? "", now()));
       position = block.id || position;
       if (!waiting) return;
       const { signal } = current;
@@ -945,7 +944,7 @@ ${value}`;
     function heedGrant(word, said) {
       granted.abort();
       const { signal } = granted = new AbortController();
-      const stream = { connection, renewed: rejectedOnce, signal, reconnect: link.reconnect, end: settle };
+      const stream = { ...link, signal, renewed: rejectedOnce, end: settle };
       return rest().then(({ heed: heed2 }) => heed2(context, stream, word, said), report);
     }
     function hide() {
@@ -959,8 +958,8 @@ ${value}`;
       const { state } = status;
       if (signal === "visible") hiding();
       else if (state === "paused" && status.reason === "hidden") return;
-      const silent = state === "open" && now() - aliveAt > keepaliveMs;
-      if (!silent && state !== "waiting" && state !== "paused") return;
+      const asleep = state === "waiting" || state === "paused" || state === "open" && now() - aliveAt > keepaliveMs;
+      if (!asleep) return;
       settle();
       wait(Math.max(random() * WAKE_SPREAD_MS, notBefore - now()), { code: "network", message: `the page is ${signal} again` });
     }
@@ -994,9 +993,6 @@ ${value}`;
       }
     };
     return link;
-  }
-  function nativeTransport(Native, api) {
-    return async (attempt, sink) => (await Promise.resolve().then(() => (init_eventsource(), eventsource_exports))).eventSourceTransport(Native, api)(attempt, sink);
   }
   function failed(cause) {
     const error = cause instanceof TidingsError ? cause : void 0;
@@ -1057,15 +1053,17 @@ ${value}`;
     };
     function widen(channels) {
       streaming = /* @__PURE__ */ new Set([...streaming, ...channels]);
+      nameInUrl(channels);
+    }
+    function nameInUrl(channels) {
       for (const channel of channels) target?.searchParams.append("channel", channel);
     }
     function url() {
-      const url2 = own ? api.resolve(own.path) : new URL(api.stream);
-      const append = (name2, value) => url2.searchParams.append(name2, value);
-      if (own) api.stream.searchParams.forEach((value, name2) => append(name2, value));
-      else for (const channel of streaming) append("channel", channel);
-      if (begin && link.position === null) append("from", begin.last === void 0 ? "start" : `last:${begin.last}`);
-      return target = url2;
+      target = api.resolve(own?.path ?? api.stream);
+      target.search = api.stream.search;
+      if (!own) nameInUrl(streaming);
+      if (begin && link.position === null) target.searchParams.append("from", begin.last === void 0 ? "start" : `last:${begin.last}`);
+      return target;
     }
     function open(channels) {
       const before = streaming;
@@ -1123,23 +1121,16 @@ ${value}`;
       schedule();
     }
     function refused(error) {
-      const { position } = link;
       running = false;
-      if (position !== null && news.size > 0 && news.size < streaming.size) {
-        const refused2 = news;
-        refusedAt = position;
-        streaming = without(streaming, refused2);
-        news = /* @__PURE__ */ new Set();
-        return leave(refused2, error);
+      refusedAt = link.position;
+      if (refusedAt !== null && news.size > 0 && news.size < streaming.size) {
+        streaming = without(streaming, news);
+        return leave(news, error);
       }
-      if (position !== null || streaming.size === 0 || !isOfAChannel(error)) {
-        refusedAt = position;
-        return sink.refused(null, error);
-      }
+      if (refusedAt !== null || streaming.size === 0 || !isOfAChannel(error)) return sink.refused(null, error);
       const [first] = streaming;
-      if (streaming.size > 1) return open([first]);
-      streaming = /* @__PURE__ */ new Set();
-      leave([first], error);
+      if (streaming.size > 1) open([first]);
+      else leave(streaming, error);
     }
     return {
       get position() {

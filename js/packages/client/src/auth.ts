@@ -44,7 +44,7 @@ export function createAuth(option: ClientOptions['auth']): Auth {
     async rejected(token) {
       const before = await current?.catch(() => undefined);
       // Another request may have got the new one meanwhile.
-      return !!source && (before !== undefined && before !== token || (await ask('rejected')) !== '');
+      return (before !== undefined && before !== token) || !!(await ask('rejected'));
     },
     renew: () => ask('expiring'),
   };

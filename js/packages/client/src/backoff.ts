@@ -12,11 +12,11 @@ export const retryMs = (ms: number): number => Math.min(Math.max(ms, RETRY_MIN_M
 export function backoffMs(random: () => number, { base = 500, max = 30_000 }: RetryOptions, attempt: number, floorMs: number | undefined = RETRY_DEFAULT_MS, retryAfterMs?: number): number {
   const jitter = random() * Math.min(max, base * 2 ** attempt);
   // All that were told the same time would come back in the same moment without the jitter.
-  return retryAfterMs === undefined ? Math.max(jitter, floorMs) : Math.max(Math.min(retryAfterMs, RETRY_AFTER_MAX_MS), floorMs) + jitter;
+  return !retryAfterMs ? Math.max(jitter, floorMs) : Math.max(Math.min(retryAfterMs, RETRY_AFTER_MAX_MS), floorMs) + jitter;
 }
 
 /** `Retry-After` as ms: seconds, or a date. */
-export function retryAfterMs(header: string | null | undefined, now: number): number | undefined {
+export function retryAfterMs(header: string | null | undefined, now: number): number {
   const ms = Number(header) * 1_000 || Date.parse(header ?? '') - now;
-  return ms > 0 ? ms : undefined;
+  return ms > 0 ? ms : 0;
 }

@@ -7,7 +7,7 @@ import { createAuth } from './auth.js';
 import { callEach, listen } from './callbacks.js';
 import type { Client } from './client.js';
 import { globalEnv, type Env } from './env.js';
-import { errors, type TidingsError } from './error.js';
+import { errors } from './error.js';
 import type { AnyChannels } from './event.js';
 import type { FeedOptions } from './feed.js';
 import { createHub } from './hub.js';
@@ -30,33 +30,30 @@ export function createClientIn<M = AnyChannels>(env: Env, options: ClientOptions
   const callbacks = new Set<(status: Status) => void>();
   let api: Api | undefined;
 
-  function report(error: TidingsError): void {
-    try {
-      options.onError?.(error);
-    } catch {
-      // Whoever listens for errors has nobody to tell of its own.
-    }
-  }
-
   const context: Context = {
     env,
     options,
     auth,
-    report,
+    report(error) {
+      try {
+        options.onError?.(error);
+      } catch {
+        // Whoever listens for errors has nobody to tell of its own.
+      }
+    },
     errors,
     // A relative URL needs a page, and where there is none, nothing may be subscribed at all.
     get api() {
       return (api ??= createApi(options, env, auth));
     },
   };
-  const tell = (status: Status): void => callEach(report, callbacks, status);
   const shared = options.share !== false && env.locks && env.BroadcastChannel;
-  const hub = createHub(context, tell, shared ? createSharedLater : createLane);
+  const hub = createHub(context, (status) => callEach(context.report, callbacks, status), shared ? createSharedLater : createLane);
 
   return {
     subscribe: ((channels: string | readonly string[], options?: FeedOptions) => hub.subscribe(channels, options)) as Client<M>['subscribe'],
     job: (id, options) => watchJob(context, hub, id, options),
-    startJob: async (path, input = {}, options = {}) => (await rest()).startJob(context, hub, watchJob, path, input, options),
+    startJob: async (...job) => (await rest()).startJob(context, hub, watchJob, ...job),
     fetch: (path, init) => context.api.fetch(path, init),
     get status() {
       return hub.status;

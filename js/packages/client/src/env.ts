@@ -41,7 +41,7 @@ interface Globals {
 export function globalEnv(): Env {
   const global = globalThis as unknown as Globals;
   const { location, document, navigator, EventSource, BroadcastChannel, SharedWorker } = global;
-  const hidden = (): boolean => document?.visibilityState === 'hidden';
+  const hidden = (): boolean => !!document?.hidden;
   return {
     fetch: (input, init) => fetch(input, init),
     EventSource,

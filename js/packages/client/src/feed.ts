@@ -33,7 +33,7 @@ export interface Feed {
   /** Reads on where a refusal has stopped it. */
   again(): void;
   /** Its source is going to be another one. */
-  rejoin(): void;
+  moved(): void;
 }
 
 export interface FeedHost {
@@ -200,8 +200,8 @@ export function createFeed(context: Context, channels: readonly string[], option
   function behind(begin: Begin, here: string | null, joinedAt: string | null): void {
     mode = 'behind';
     const { signal } = (reading = new AbortController());
-    const feed: Behind = {
-      channels,
+    const lagging: Behind = {
+      ...feed,
       backlog,
       signal,
       event: pushEvent,
@@ -209,11 +209,10 @@ export function createFeed(context: Context, channels: readonly string[], option
       reached: (position) => void (queued = position),
       room: () => (queue.length > 0 ? new Promise(roomFor) : undefined),
       live,
-      refused,
       dedicate,
     };
     rest().then(
-      ({ catchUp }) => catchUp(context, feed, { ...begin, here, joinedAt }),
+      ({ catchUp }) => catchUp(context, lagging, { ...begin, here, joinedAt }),
       (error: TidingsError) => {
         report(error);
         if (!signal.aborted) dedicate();
@@ -224,10 +223,9 @@ export function createFeed(context: Context, channels: readonly string[], option
   /** There is no history, so it gets a stream of its own from where it stands. */
   function dedicate(): void {
     rejoin();
-    const start = begin;
-    begin = null;
     ownStream = true;
-    host.dedicate(start);
+    host.dedicate(begin);
+    begin = null;
   }
 
   function rejoin(): void {
@@ -291,8 +289,9 @@ export function createFeed(context: Context, channels: readonly string[], option
       return follow();
     },
     on(event, callback) {
-      if (!handlers.has(event)) handlers.set(event, new Set());
-      return attach(handlers.get(event)!, callback as Handler);
+      const set = handlers.get(event) ?? new Set();
+      handlers.set(event, set);
+      return attach(set, callback as Handler);
     },
     off(event, callback) {
       const set = handlers.get(event);
@@ -327,9 +326,9 @@ export function createFeed(context: Context, channels: readonly string[], option
     channels,
     joined(more, position) {
       if (mode !== 'joining') return;
-      failure = undefined;
       for (const channel of more) missing.delete(channel);
       if (missing.size > 0) return;
+      failure = undefined;
       if (begin) behind(begin, host.position(), position);
       else live();
     },
@@ -369,11 +368,11 @@ export function createFeed(context: Context, channels: readonly string[], option
     },
     refused,
     again() {
-      if (mode !== 'behind' || !reading.signal.aborted) return;
+      if (mode !== 'behind' || !failure) return;
       failure = undefined;
       behind(queued === null ? begin : { id: queued }, host.position(), null);
     },
-    rejoin,
+    moved: rejoin,
   };
 
   stopReading();

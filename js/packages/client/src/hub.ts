@@ -12,16 +12,16 @@ import { means, type Source, type SourceSink } from './source.js';
 import type { Status } from './status.js';
 
 export interface Hub {
-  /** `own` is the path of a stream for this subscription alone. */
-  subscribe(channels: string | readonly string[], options?: FeedOptions, own?: string): Subscription;
+  /** `own` is a stream for this subscription alone. */
+  subscribe(channels: string | readonly string[], options?: FeedOptions, own?: LaneOptions['own']): Subscription;
   readonly status: Status;
   readonly closed: boolean;
   reconnect(): void;
   close(): void;
 }
 
-/** Makes the source that subscriptions share: a stream of this page, or of another tab. */
-export type SourceMaker = (context: Context, sink: SourceSink) => Source;
+/** Makes a source: a stream of this page, or of another tab. With options, it is one that no other subscription shares. */
+export type SourceMaker = (context: Context, sink: SourceSink, options?: LaneOptions) => Source;
 
 /** A source and those that hang on it. */
 interface Track {
@@ -41,7 +41,8 @@ export function createHub(context: Context, onStatus: (status: Status) => void, 
   let closed: Status | undefined;
   let told = IDLE;
 
-  function track(make: SourceMaker, shared: boolean): Track {
+  function track(make: SourceMaker, options?: LaneOptions): Track {
+    const shared = !options;
     const feeds = new Set<Feed>();
     // One may be closed by the handler of another.
     const each = (call: (feed: Feed) => void): void => [...feeds].forEach((feed) => feeds.has(feed) && call(feed));
@@ -61,12 +62,12 @@ export function createHub(context: Context, onStatus: (status: Status) => void, 
           if (channels) denied.add(feed);
           feed.refused(error);
         }),
-      moved: () => each((feed) => feed.rejoin()),
+      moved: () => each((feed) => feed.moved()),
       status(status) {
         it.status = status;
         tell();
       },
-    });
+    }, options);
     const it: Track = { source, feeds, shared, status: IDLE };
     tracks = shared ? [it, ...tracks] : [...tracks, it];
     return it;
@@ -87,14 +88,10 @@ export function createHub(context: Context, onStatus: (status: Status) => void, 
   /** A stream that is shared and has room. */
   function place(feed: Feed): Track {
     const room = tracks.find(({ shared, feeds }) => shared && channelsOf([...feeds, feed]).size <= STREAM_CHANNELS_MAX);
-    return room ?? track(tracks[0]?.shared ? createLane : share, true);
+    return room ?? track(tracks[0]?.shared ? createLane : share);
   }
 
-  function alone(options: LaneOptions): Track {
-    return track((context, sink) => createLane(context, sink, options), false);
-  }
-
-  function subscribe(names: string | readonly string[], options: FeedOptions = {}, own?: string): Subscription {
+  function subscribe(names: string | readonly string[], options: FeedOptions = {}, own?: LaneOptions['own']): Subscription {
     if (closed) throw new TidingsError('closed', 'the client is closed');
     const channels = [...new Set([names].flat())];
     if (channels.length < 1 || channels.length > STREAM_CHANNELS_MAX) throw new RangeError(`a subscription has 1 to ${STREAM_CHANNELS_MAX} channels`);
@@ -105,7 +102,7 @@ export function createHub(context: Context, onStatus: (status: Status) => void, 
       it.feeds.add(feed);
       const there = channels.filter((channel) => it.source.has(channel));
       want(it);
-      if (there.length > 0) feed.joined(there, it.source.position);
+      feed.joined(there, it.source.position);
     }
 
     function leave(): void {
@@ -126,10 +123,10 @@ export function createHub(context: Context, onStatus: (status: Status) => void, 
       release: leave,
       dedicate(begin) {
         leave();
-        join(alone({ begin }));
+        join(track(createLane, { begin }));
       },
     });
-    if (!options.signal?.aborted) join(own === undefined ? place(feed) : alone({ own: { path: own, channel: channels[0]! } }));
+    if (!options.signal?.aborted) join(own === undefined ? place(feed) : track(createLane, { own }));
     return feed.subscription;
   }
 

@@ -35,6 +35,7 @@ export function createLane(context: Context, sink: SourceSink, { begin = null, o
   /** Of these, those that have not been told as joined. */
   let news: ReadonlySet<string> = new Set();
   let running = false;
+  /** The URL of the open stream, or of the one before. */
   let target: URL | undefined;
   /** The server, or what is in front of it, cannot add channels. */
   let fixed = false;
@@ -72,16 +73,19 @@ export function createLane(context: Context, sink: SourceSink, { begin = null, o
   /** The open stream has these too. Its URL says so, for events of which only a guess says their channel. */
   function widen(channels: readonly string[]): void {
     streaming = new Set([...streaming, ...channels]);
+    nameInUrl(channels);
+  }
+
+  function nameInUrl(channels: Iterable<string>): void {
     for (const channel of channels) target?.searchParams.append('channel', channel);
   }
 
   function url(): URL {
-    const url = own ? api.resolve(own.path) : new URL(api.stream);
-    const append = (name: string, value: string): void => url.searchParams.append(name, value);
-    if (own) api.stream.searchParams.forEach((value, name) => append(name, value));
-    else for (const channel of streaming) append('channel', channel);
-    if (begin && link.position === null) append('from', begin.last === undefined ? 'start' : `last:${begin.last}`);
-    return (target = url);
+    target = api.resolve(own?.path ?? api.stream);
+    target.search = api.stream.search;
+    if (!own) nameInUrl(streaming);
+    if (begin && link.position === null) target.searchParams.append('from', begin.last === undefined ? 'start' : `last:${begin.last}`);
+    return target;
   }
 
   function open(channels: Iterable<string>): void {
@@ -151,25 +155,18 @@ export function createLane(context: Context, sink: SourceSink, { begin = null, o
   }
 
   function refused(error: TidingsError): void {
-    const { position } = link;
     running = false;
+    refusedAt = link.position;
     // Channels that were to join a stream do not end it.
-    if (position !== null && news.size > 0 && news.size < streaming.size) {
-      const refused = news;
-      refusedAt = position;
-      streaming = without(streaming, refused);
-      news = new Set();
-      return leave(refused, error);
+    if (refusedAt !== null && news.size > 0 && news.size < streaming.size) {
+      streaming = without(streaming, news);
+      return leave(news, error);
     }
-    if (position !== null || streaming.size === 0 || !isOfAChannel(error)) {
-      refusedAt = position;
-      return sink.refused(null, error);
-    }
+    if (refusedAt !== null || streaming.size === 0 || !isOfAChannel(error)) return sink.refused(null, error);
     // One channel that is refused may not take the others with it.
     const [first] = streaming;
-    if (streaming.size > 1) return open([first!]);
-    streaming = new Set();
-    leave([first!], error);
+    if (streaming.size > 1) open([first!]);
+    else leave(streaming, error);
   }
 
   return {

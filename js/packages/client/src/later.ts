@@ -21,7 +21,7 @@ export function createSharedLater(context: Context, sink: SourceSink): Source {
     get position() {
       return source?.position ?? null;
     },
-    has: (channel) => source?.has(channel) ?? false,
+    has: (channel) => !!source?.has(channel),
     want(channels) {
       wanted = channels;
       source?.want(channels);

@@ -17,7 +17,7 @@ import type { Block } from './parse.js';
 import { rest } from './part.js';
 import type { CloseReason, Status } from './status.js';
 import { createTimer } from './timer.js';
-import { fetchTransport, type Outcome, type Transport } from './transport.js';
+import { fetchTransport, type Outcome } from './transport.js';
 
 /** What all parts of a client have in common. */
 export interface Context {
@@ -68,7 +68,6 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
   const { now, random, page } = env;
   const { retry = {}, stallTimeout, hidden } = options;
   const Native = options.transport === 'eventsource' || (options.transport !== 'fetch' && !streamsBodies()) ? env.EventSource : undefined;
-  const transport = Native ? nativeTransport(Native, api) : fetchTransport(api);
 
   let status: Status = { state: 'idle' };
   let position: string | null = null;
@@ -100,6 +99,7 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
 
   function connect(): void {
     const { signal } = (current = new AbortController());
+    drainMs = null;
     set({ state: 'connecting', attempt });
     aliveAt = now();
     watch();
@@ -112,10 +112,15 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
     const target = url();
     const ticket = !auth.cookie && (!!Native || auth.query);
     if (ticket) target.searchParams.set('ticket', await (await rest()).ticket(context, signal));
-    // A header of ours would cost a preflight elsewhere.
-    const header = !Native && api.ownOrigin(target);
-    if (position !== null && !header) target.searchParams.set('last_event_id', position);
-    return transport({ url: target, lastEventId: header ? position : null, ticket, signal }, {
+    const headers: Record<string, string> = {};
+    if (position !== null) {
+      // A header of ours would cost a preflight elsewhere.
+      if (!Native && api.ownOrigin(target)) headers['last-event-id'] = position;
+      else target.searchParams.set('last_event_id', position);
+    }
+    // Hardly any browser needs the other one, so its code is fetched by those that do.
+    const transport = Native ? (await import('./eventsource.js')).eventSourceTransport(Native, api) : fetchTransport(api);
+    return transport({ url: target, headers, ticket, signal }, {
       open() {
         if (!signal.aborted) open();
       },
@@ -132,7 +137,7 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
   function open(): void {
     openedAt = aliveAt = now();
     firstBytes(() => {
-      if (!heldBack) report(new TidingsError('stalled', 'no byte of a stream that has begun: does a proxy buffer or compress it?'));
+      if (!heldBack) report(new TidingsError('stalled', 'no byte of the stream: does a proxy buffer or compress it?'));
       heldBack = true;
     }, FIRST_BYTES_MS);
     set({ state: 'open', since: openedAt, via: Native ? 'eventsource' : 'fetch' });
@@ -145,13 +150,12 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
       attempt = 0;
       rejectedOnce = false;
     }
-    const spreadMs = drainMs;
     again();
     watchdog();
     firstBytes();
     current.abort();
     granted.abort();
-    connection = openedAt = drainMs = null;
+    connection = openedAt = null;
     held = false;
     if (!outcome) return;
     const { reason, final, error } = outcome;
@@ -160,10 +164,10 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
     if (outcome.now) return connect();
     const afterMs = retryAfterMs(outcome.retryAfter, now());
     if (afterMs) notBefore = now() + afterMs;
-    const ms = spreadMs === null ? backoffMs(random, retry, attempt, floorMs, afterMs) : random() * Math.min(spreadMs, RETRY_MAX_MS);
+    const ms = drainMs === null ? backoffMs(random, retry, attempt, floorMs, afterMs) : random() * Math.min(drainMs, RETRY_MAX_MS);
     attempt += 1;
     if (attempt >= (retry.limit ?? Infinity)) return close(reason, 'network');
-    if (!page.offline() || offlineLies) return wait(ms, spreadMs === null ? reason : { ...reason, code: 'server_drain' });
+    if (!page.offline() || offlineLies) return wait(ms, drainMs === null ? reason : { ...reason, code: 'server_drain' });
     // What the browser says of the network is not always true, so it is tried now and then all the same.
     set({ state: 'paused', reason: 'offline' });
     again(connect, Math.max(ms, 30_000));
@@ -204,9 +208,9 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
 
   function take(block: Block, target: URL): void | Promise<void> {
     if (block.event?.startsWith('tidings.')) return control(block);
-    let waiting: void | Promise<void> = undefined;
-    if (block.tooLarge) report(new TidingsError('event_too_large', `an event of over ${EVENT_CHARS_MAX} characters was left out`));
-    else waiting = sink.event(incoming(block, own ?? target.searchParams.get('channel') ?? '', now()));
+    const waiting = block.tooLarge
+      ? report(new TidingsError('event_too_large', `an event of over ${EVENT_CHARS_MAX} characters was left out`))
+      : sink.event(incoming(block, own ?? target.searchParams.get('channel') ?? '', now()));
     // It was delivered, or stands in a queue of this page; the promise only says when there is room for more.
     position = block.id || position;
     if (!waiting) return;
@@ -240,7 +244,7 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
   function heedGrant(word: string, said: Said): Promise<void> {
     granted.abort();
     const { signal } = (granted = new AbortController());
-    const stream: Granted = { connection, renewed: rejectedOnce, signal, reconnect: link.reconnect, end: settle };
+    const stream: Granted = { ...link, signal, renewed: rejectedOnce, end: settle };
     return rest().then(({ heed }) => heed(context, stream, word, said), report);
   }
 
@@ -258,8 +262,8 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
     const { state } = status;
     if (signal === 'visible') hiding();
     else if (state === 'paused' && status.reason === 'hidden') return;
-    const silent = state === 'open' && now() - aliveAt > keepaliveMs;
-    if (!silent && state !== 'waiting' && state !== 'paused') return;
+    const asleep = state === 'waiting' || state === 'paused' || (state === 'open' && now() - aliveAt > keepaliveMs);
+    if (!asleep) return;
     settle();
     wait(Math.max(random() * WAKE_SPREAD_MS, notBefore - now()), { code: 'network', message: `the page is ${signal} again` });
   }
@@ -294,11 +298,6 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
     },
   };
   return link;
-}
-
-/** Hardly any browser needs it, so its code is fetched by those that do. */
-function nativeTransport(Native: typeof EventSource, api: Api): Transport {
-  return async (attempt, sink) => (await import('./eventsource.js')).eventSourceTransport(Native, api)(attempt, sink);
 }
 
 /** There was no answer, or none to the end; or no token, or no ticket. */

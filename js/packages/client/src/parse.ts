@@ -38,7 +38,7 @@ export function createParser(onRetry: (ms: number) => void): Parser {
     else if (name === 'id') id = value.includes('\0') ? id : value;
     else if (/^\d{1,15}$/.test(value)) {
       if (name === 'retry') onRetry(Number(value));
-      if (name === 'time') block.time = Number(value);
+      else if (name === 'time') block.time = Number(value);
     }
   }
 
@@ -49,17 +49,16 @@ export function createParser(onRetry: (ms: number) => void): Parser {
       // A line feed behind the carriage return of the chunk before.
       const text = afterCr && decoded[0] === '\n' ? decoded.slice(1) : decoded;
       if (decoded) afterCr = decoded.endsWith('\r');
-      const [first, ...lines] = text.split(/\r\n?|\n/);
-      lines.unshift(rest + first);
+      const lines = text.split(/\r\n?|\n/);
+      lines[0] = rest + lines[0];
       rest = lines.pop()!;
       for (const line of lines) {
         if (line) {
           const [, name, value] = /^([^:]*):? ?([^]*)$/.exec(line)!;
           field(name!, value!);
         } else {
-          const { data } = block;
-          if (data !== undefined) {
-            out.push({ ...block, data, id });
+          if (block.data !== undefined) {
+            out.push({ ...(block as Block), id });
             id = undefined;
           }
           block = {};

@@ -10,8 +10,8 @@ import type { CloseReason } from './status.js';
 
 export interface Attempt {
   url: URL;
-  /** The position, where a header may have it. */
-  lastEventId: string | null;
+  /** Of its own: the position, where a header may have it. */
+  headers: Record<string, string>;
   /** The URL has a ticket, so no token is sent. */
   ticket: boolean;
   signal: AbortSignal;
@@ -46,17 +46,15 @@ const REASONS: Record<number, CloseReason['code']> = { 401: 'unauthorized', 403:
 const WORTH_ANOTHER_TRY = [408, 425, 429];
 
 export function fetchTransport(api: Api): Transport {
-  return async ({ url, lastEventId, ticket, signal }, sink) => {
-    const headers: Record<string, string> = { accept: 'text/event-stream, application/problem+json' };
-    if (lastEventId !== null) headers['last-event-id'] = lastEventId;
-    let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
+  return async ({ url, headers, ticket, signal }, sink) => {
+    const accept = 'text/event-stream, application/problem+json';
+    const answer = await api.fetch(url, { headers: { accept, ...headers }, cache: 'no-store', signal }, ticket ? null : undefined);
+    const type = answer.headers.get('content-type') ?? '';
+    if (answer.status !== 200 || !answer.body || !/^text\/event-stream\s*(;|$)/i.test(type)) return refusal(answer, type);
+    sink.open();
+    const reader = answer.body.getReader();
+    const parser = createParser(sink.retry);
     try {
-      const answer = await api.fetch(url, { headers, cache: 'no-store', signal }, ticket ? null : undefined);
-      const type = answer.headers.get('content-type') ?? '';
-      if (answer.status !== 200 || !answer.body || !/^text\/event-stream\s*(;|$)/i.test(type)) return await refusal(answer, type);
-      sink.open();
-      reader = answer.body.getReader();
-      const parser = createParser(sink.retry);
       for (;;) {
         const { done, value } = await reader.read();
         if (done) return { reason: { code: 'ended', message: 'the stream ended' } };
@@ -68,7 +66,7 @@ export function fetchTransport(api: Api): Transport {
       }
     } finally {
       // A stream that is left may not go on in the background.
-      reader?.cancel().catch(() => {});
+      reader.cancel().catch(() => {});
     }
   };
 }

@@ -89,9 +89,10 @@ export function createWatcher<R>(context: Context, hub: Hub, watched: Watched<R>
     else finish({ error: new errors.TidingsError(`job_${state}`, message) });
   }
 
+  const channel = `job:${id}`;
   const subscription = shared
-    ? hub.subscribe([`job:${id}`], { signal, live: () => void ask(true) })
-    : hub.subscribe([`job:${id}`], { signal }, `${path.replace(/\/$/, '')}/${encodeURIComponent(id)}/events`);
+    ? hub.subscribe(channel, { signal, live: () => void ask(true) })
+    : hub.subscribe(channel, { signal }, { path: `${path.replace(/\/$/, '')}/${encodeURIComponent(id)}/events`, channel });
   (subscription as unknown as Subscription<JobEvents>)
     .on('progress', merge)
     .on('complete', merge)
@@ -124,7 +125,7 @@ export function createWatcher<R>(context: Context, hub: Hub, watched: Watched<R>
 }
 
 /** Makes a job at a path of the application's own. */
-export async function startJob<R>(context: Context, hub: Hub, watchJob: JobWatch, path: string, body: unknown, options: JobOptions): Promise<StartedJob<R>> {
+export async function startJob<R>(context: Context, hub: Hub, watchJob: JobWatch, path: string, body: unknown = {}, options: JobOptions = {}): Promise<StartedJob<R>> {
   const answer = await send(context, 'POST', context.api.resolve(path), { body, signal: options.signal });
   return started(context, hub, answer, { ...options, path }, watchJob);
 }

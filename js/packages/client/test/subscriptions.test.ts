@@ -549,6 +549,30 @@ describe('the loop', () => {
     expect(world.last().aborted).toBe(true);
   });
 
+  test('one that begins after the refusal throws, also when other channels have joined since', async () => {
+    world.answer = ({ method }) => (method === 'POST' ? json(200, { position: 'e-1' }) : undefined);
+    const client = world.client();
+    client.subscribe('a');
+    await settled();
+    await world.last().hello('e-1');
+    world.answer = ({ method }) => (method === 'POST' ? problem(403, 'forbidden') : undefined);
+    const bad = client.subscribe('bad');
+    await settled();
+    world.answer = ({ method }) => (method === 'POST' ? json(200, { position: 'e-1' }) : undefined);
+    client.subscribe('b');
+    await settled();
+    const loop = bad[Symbol.asyncIterator]();
+    await expect(Promise.race([loop.next(), settled()])).rejects.toMatchObject({ code: 'forbidden' });
+
+    client.reconnect();
+    await settled();
+    await world.last().hello('e-1');
+    await settled();
+    const next = loop.next();
+    await world.last().event('e-2', 'bad', 1);
+    expect(await next, 'until it is had after all').toMatchObject({ value: { data: 1 } });
+  });
+
   test('a signal closes it', async () => {
     const abort = new AbortController();
     const client = world.client();
