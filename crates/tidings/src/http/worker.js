@@ -129,9 +129,7 @@
       if (cause instanceof context.errors.TidingsError) return feed.refused(cause);
       context.report(new context.errors.TidingsError("network", `no history, so a stream of its own: ${String(cause)}`, { cause }));
     }
-    if (signal.aborted) return;
-    if (read) feed.live();
-    else feed.dedicate();
+    if (!read && !signal.aborted) feed.dedicate();
   }
   async function readAll(context, feed, { id: after, last, here, joinedAt }) {
     const { backlog, channels, signal } = feed;
@@ -155,8 +153,10 @@
       feed.reached(after = page.next);
       if (page.more && !unknown) continue;
       if (until === here && joinedAt !== null && joinedAt !== here && !unknown) until = joinedAt;
-      else if (backlog.dropped === null) return true;
-      else [until, backlog.dropped] = [backlog.dropped, null];
+      else if (backlog.dropped === null) {
+        feed.live();
+        return true;
+      } else [until, backlog.dropped] = [backlog.dropped, null];
     }
   }
   async function readPage(context, channels, { until, ...begin }, signal) {

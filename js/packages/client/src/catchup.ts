@@ -84,12 +84,10 @@ export async function catchUp(context: Context, feed: Behind, stretch: Stretch):
     if (cause instanceof context.errors.TidingsError) return feed.refused(cause);
     context.report(new context.errors.TidingsError('network', `no history, so a stream of its own: ${String(cause)}`, { cause }));
   }
-  if (signal.aborted) return;
-  if (read) feed.live();
-  else feed.dedicate();
+  if (!read && !signal.aborted) feed.dedicate();
 }
 
-/** Whether it was read; there may be no history. */
+/** Makes the feed live, unless there is no history: then, `false`. */
 async function readAll(context: Context, feed: Behind, { id: after, last, here, joinedAt }: Stretch): Promise<boolean> {
   const { backlog, channels, signal } = feed;
   // Where the stream was joined may lie ahead of what has come of it. Up to here, it has; what is read between the two
@@ -115,8 +113,11 @@ async function readAll(context: Context, feed: Behind, { id: after, last, here, 
     feed.reached((after = page.next));
     if (page.more && !unknown) continue;
     if (until === here && joinedAt !== null && joinedAt !== here && !unknown) until = joinedAt;
-    else if (backlog.dropped === null) return true;
-    else [until, backlog.dropped] = [backlog.dropped, null];
+    else if (backlog.dropped === null) {
+      // At once: what came between this look and that would find no room either.
+      feed.live();
+      return true;
+    } else [until, backlog.dropped] = [backlog.dropped, null];
   }
 }
 

@@ -30,7 +30,7 @@ export interface Feed {
   reset(reset: LinkReset): void;
   ended(channels: readonly string[]): void;
   refused(error: TidingsError): void;
-  /** Reads on where a refusal has stopped it. */
+  /** It is asked for anew: reads on where a refusal has stopped it. */
   again(): void;
   /** Its source is going to be another one. */
   moved(): void;
@@ -368,9 +368,9 @@ export function createFeed(context: Context, channels: readonly string[], option
     },
     refused,
     again() {
-      if (mode !== 'behind' || !failure) return;
+      if (!failure) return;
       failure = undefined;
-      behind(queued === null ? begin : { id: queued }, host.position(), null);
+      if (mode === 'behind') behind(queued === null ? begin : { id: queued }, host.position(), null);
     },
     moved: rejoin,
   };

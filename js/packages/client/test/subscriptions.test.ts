@@ -573,6 +573,24 @@ describe('the loop', () => {
     expect(await next, 'until it is had after all').toMatchObject({ value: { data: 1 } });
   });
 
+  test('one that was live when its stream was refused has what comes behind that', async () => {
+    const client = world.client();
+    const subscription = client.subscribe('a');
+    await settled();
+    await world.last().hello('e-1');
+    world.answer = () => problem(401, 'unauthorized');
+    await world.last().end();
+    await world.pass(2_000);
+    expect(client.status.state).toBe('closed');
+    world.answer = () => undefined;
+    client.reconnect();
+    await settled();
+    await world.last().hello('e-1');
+    const next = subscription[Symbol.asyncIterator]().next();
+    await world.last().event('e-2', 'a', 1);
+    expect(await next).toMatchObject({ value: { data: 1 } });
+  });
+
   test('a signal closes it', async () => {
     const abort = new AbortController();
     const client = world.client();
