@@ -391,7 +391,7 @@
   // rest.ts
   var rest_exports = {};
   __export(rest_exports, {
-    call: () => call,
+    addChannels: () => addChannels,
     catchUp: () => catchUp,
     createWatcher: () => createWatcher,
     heed: () => heed,
@@ -1163,7 +1163,7 @@ ${value}`;
 
   // share.ts
   init_limits();
-  function createShared(context, sink, createLane2, { call: call2, rootOf: rootOf2 }, worker = false) {
+  function createShared(context, sink, createLane2, { addChannels: addChannels2, rootOf: rootOf2 }, worker = false) {
     const { env, api, options } = context;
     const locks = env.locks;
     const tab = name(env.random);
@@ -1460,7 +1460,7 @@ ${value}`;
       const [stream, time] = [lane?.connection, term];
       if (anonymous === null && stream != null) {
         try {
-          await call2(context, "POST", `connections/${stream}/channels`, { body: { channels: [...union()] } });
+          await addChannels2(context, stream, [...union()]);
           anonymous = false;
         } catch (error) {
           if (error.status !== void 0) anonymous = error.status === 401 && context.auth.cookie;
@@ -1496,8 +1496,7 @@ ${value}`;
       let refused = null;
       let at = null;
       try {
-        const answer2 = await call2(context, "POST", `connections/${stream}/channels`, { body: { channels: missing } });
-        at = answer2?.position ?? null;
+        at = await addChannels2(context, stream, missing);
       } catch (error) {
         refused = error;
       }
@@ -1528,7 +1527,7 @@ ${value}`;
       let at = null;
       if (error === null) {
         try {
-          at = (await call2(context, "POST", `connections/${stream}/channels`, { body: { channels: [name2] } })).position ?? null;
+          at = await addChannels2(context, stream, [name2]);
         } catch (cause) {
           error = cause;
         }

@@ -62,8 +62,8 @@ async function cannot({ api, env }: Context, link: Link, lane: Joining, { code, 
   return false;
 }
 
-/** The position behind which their events come. */
-async function addChannels(context: Context, connection: string, channels: readonly string[]): Promise<string> {
+/** Adds channels; the position behind which their events come. */
+export async function addChannels(context: Context, connection: string, channels: readonly string[]): Promise<string> {
   const { position } = ((await call(context, 'POST', `connections/${connection}/channels`, { body: { channels } })) || {}) as { position?: string };
   // Whoever answered is not the server, or an old one: it cannot add channels.
   if (typeof position !== 'string') throw new context.errors.TidingsError('http', 'the answer names no position', { status: 501 });

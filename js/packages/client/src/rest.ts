@@ -4,6 +4,6 @@
 
 export { catchUp } from './catchup.js';
 export { heed } from './grant.js';
-export { join } from './join.js';
-export { call, rootOf, ticket } from './request.js';
+export { addChannels, join } from './join.js';
+export { rootOf, ticket } from './request.js';
 export { createWatcher, startJob } from './watch.js';

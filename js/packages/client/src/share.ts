@@ -56,7 +56,7 @@ type Role = 'none' | 'follower' | 'leader' | 'apart' | 'retired';
  * `worker` says that it is not a tab. What the entry and the rest have is handed in, so that bundlers make no further files of what
  * is shared with them: each file that a page does not have yet is one that may be gone.
  */
-export function createShared(context: Context, sink: SourceSink, createLane: LaneMaker, { call, rootOf }: Rest, worker = false): Source {
+export function createShared(context: Context, sink: SourceSink, createLane: LaneMaker, { addChannels, rootOf }: Rest, worker = false): Source {
   const { env, api, options } = context;
   const locks = env.locks!;
   const tab = name(env.random);
@@ -404,7 +404,7 @@ export function createShared(context: Context, sink: SourceSink, createLane: Lan
     const [stream, time] = [lane?.connection, term];
     if (anonymous === null && stream != null) {
       try {
-        await call(context, 'POST', `connections/${stream}/channels`, { body: { channels: [...union()] } });
+        await addChannels(context, stream, [...union()]);
         anonymous = false;
       } catch (error) {
         if ((error as TidingsError).status !== undefined) anonymous = (error as TidingsError).status === 401 && context.auth.cookie;
@@ -443,8 +443,7 @@ export function createShared(context: Context, sink: SourceSink, createLane: Lan
     let refused: TidingsError | null = null;
     let at: string | null = null;
     try {
-      const answer = (await call(context, 'POST', `connections/${stream}/channels`, { body: { channels: missing } })) as { position?: string };
-      at = answer?.position ?? null;
+      at = await addChannels(context, stream, missing);
     } catch (error) {
       refused = error as TidingsError;
     }
@@ -480,7 +479,7 @@ export function createShared(context: Context, sink: SourceSink, createLane: Lan
     let at: string | null = null;
     if (error === null) {
       try {
-        at = ((await call(context, 'POST', `connections/${stream}/channels`, { body: { channels: [name] } })) as { position?: string }).position ?? null;
+        at = await addChannels(context, stream, [name]);
       } catch (cause) {
         error = cause as TidingsError;
       }

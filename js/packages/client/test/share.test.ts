@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { createLog, type FakeLog } from './support/log.js';
 import { createBrowser, type Browser, type Tab } from './support/tabs.js';
-import { createWorld, problem, settled, type World } from './support/world.js';
+import { createWorld, json, problem, settled, type World } from './support/world.js';
 
 let world: World;
 let log: FakeLog;
@@ -195,6 +195,16 @@ test('what a tab added to a stream that is gone by the time the leader hears of 
   await publish(1, 3, 'b');
   expect(second!.got).toEqual([1, 2, 3]);
   expect(log.open()).toHaveLength(1);
+});
+
+test('where a proxy answers in place of the server that channels were added, a tab has a stream of its own', async () => {
+  await tabs(1);
+  const { answer } = world;
+  world.answer = (request) => (request.method === 'POST' ? json(200, {}) : answer(request));
+  const [second] = await tabs(1, () => 'b');
+  await publish(1, 3, 'b');
+  expect(second!.got).toEqual([1, 2, 3]);
+  expect(log.open()).toHaveLength(2);
 });
 
 test('a leader that was frozen and speaks once more confuses nobody', async () => {
