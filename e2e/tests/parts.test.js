@@ -50,8 +50,8 @@ for (const engine of ENGINE_BROWSERS) {
       await place.start('it', { options: { retry: QUICK }, channels: 'orders' });
       await eventually('a stream', () => proxy.streams.size === 1);
       const owed = await server.publishMany('orders', 0, 3);
-      const { status } = await place.until('it', 'the events', ({ events }) => events >= owed.length);
-      assert.deepEqual([status.state, status.via], ['open', 'fetch']);
+      const { status, errors } = await place.until('it', 'the events', ({ events }) => events >= owed.length);
+      assert.deepEqual([status.state, status.via, errors.map(({ code }) => code)], ['open', 'fetch', ['network']]);
     }
   });
 }

@@ -530,6 +530,457 @@
     }
   });
 
+  // share.ts
+  function createShared(context, sink, createLane2, { addChannels: addChannels2, rootOf: rootOf2 }, worker = false) {
+    const { env, api, options } = context;
+    const locks = env.locks;
+    const tab = name(env.random);
+    let wanted = /* @__PURE__ */ new Set();
+    let role = "none";
+    let group = 0;
+    let channel = null;
+    let waiting = null;
+    let linger;
+    let closed = false;
+    let lane = null;
+    let resign = null;
+    const others = /* @__PURE__ */ new Map();
+    const asked = /* @__PURE__ */ new Map();
+    let anonymous = null;
+    let aliveTimer;
+    let term = "";
+    let position = null;
+    let connection = null;
+    let joined = /* @__PURE__ */ new Set();
+    let held = [];
+    let adding = false;
+    let mismatches = 0;
+    let saidAt = 0;
+    const past = [];
+    let heardAt = 0;
+    let silenceTimer;
+    let unlisten = null;
+    let summoned = null;
+    const lock = () => `tidings:${options.shareKey ?? api.stream.href}${group === 0 ? "" : `~${group}`}`;
+    const post = (message) => channel?.postMessage(message);
+    function enter() {
+      role = "follower";
+      heardAt = env.now();
+      try {
+        channel = new env.BroadcastChannel(lock());
+      } catch {
+        return apart();
+      }
+      channel.onmessage = ({ data }) => hear(data);
+      post({ type: "hi" });
+      unlisten ??= env.page.listen((signal) => {
+        if (signal !== "visible" || role !== "follower") return;
+        post({ type: "hi" });
+        heardAt = Math.max(heardAt, env.now() - SHARE_SILENCE_MS + SHARE_ANSWER_MS);
+        listenForLife();
+      });
+      listenForLife();
+      tellStatus({ state: "connecting", attempt: 0 });
+      if (worker) return request(true);
+      if (options.share !== "sharedworker") return request(false);
+      const own = channel;
+      const none = () => {
+        if (role === "follower" && waiting === null && channel === own) request(false);
+      };
+      Promise.resolve().then(() => (init_summon(), summon_exports)).then(({ summon: summon2 }) => {
+        if (channel !== own) return;
+        summoned = summon2(context, rootOf2(context), lock(), none);
+        if (summoned === null) none();
+      }, none);
+    }
+    function leave() {
+      post({ type: "bye", tab });
+      stopLeading();
+      waiting?.abort();
+      waiting = null;
+      summoned?.close();
+      summoned = null;
+      channel?.close();
+      channel = null;
+      unlisten?.();
+      unlisten = null;
+      env.clearTimeout(silenceTimer);
+      forget("");
+      role = "none";
+    }
+    function request(steal) {
+      waiting?.abort();
+      const own = waiting = new AbortController();
+      const hold = () => {
+        if (own.signal.aborted || closed) return Promise.resolve();
+        waiting = null;
+        return new Promise((resolve) => {
+          resign = resolve;
+          lead();
+        });
+      };
+      locks.request(lock(), steal ? { steal } : { signal: own.signal }, hold).catch((error) => {
+        if (own.signal.aborted) return;
+        if (role === "leader") follow();
+        else if (role === "follower" && error.name !== "AbortError") apart();
+      });
+    }
+    function lead() {
+      env.clearTimeout(silenceTimer);
+      sink.moved();
+      forget(name(env.random));
+      role = "leader";
+      others.clear();
+      asked.clear();
+      anonymous = null;
+      lane = createLane2(context, {
+        joined(channels, at) {
+          sink.joined(channels, at);
+          tellState();
+          answer();
+        },
+        event(event) {
+          post({ type: "event", term, event: textOf(event) });
+          return sink.event(event);
+        },
+        reset(reset) {
+          post({ type: "reset", term, reset });
+          sink.reset(reset);
+        },
+        moved: () => {
+        },
+        ended(channels) {
+          post({ type: "ended", term, channels });
+          drop(channels);
+          sink.ended(channels);
+        },
+        refused(channels, error) {
+          if (channels === null || others.size === 0 && [...wanted].every((name2) => channels.includes(name2))) return retire(error);
+          post({ type: "refused", term, channels, code: error.code, message: error.message, status: error.status });
+          drop(channels);
+          sink.refused(channels, error);
+        },
+        status(status) {
+          if (role !== "leader") return;
+          sink.status(status);
+          tellState();
+        }
+      });
+      lane.want(union());
+      if (worker) sink.status({ state: "idle" });
+      alive();
+    }
+    function drop(channels) {
+      for (const other of others.values()) other.channels = other.channels.filter((name2) => !channels.includes(name2));
+    }
+    function retire(error) {
+      sink.moved();
+      role = "retired";
+      leave();
+      role = "retired";
+      sink.refused(null, error);
+    }
+    function stopLeading() {
+      env.clearTimeout(aliveTimer);
+      const before = lane;
+      lane = null;
+      before?.close();
+      others.clear();
+      resign?.();
+      resign = null;
+    }
+    function follow() {
+      sink.moved();
+      role = "follower";
+      stopLeading();
+      forget("");
+      tellStatus({ state: "connecting", attempt: 0 });
+      heardAt = env.now();
+      request(false);
+      post({ type: "hi" });
+      listenForLife();
+    }
+    function alive() {
+      tellState();
+      const now = env.now();
+      for (const [other, { heardAt: at }] of others) if (now - at > SHARE_TAB_MS) others.delete(other);
+      spread();
+      if (role === "leader") aliveTimer = env.setTimeout(alive, SHARE_ALIVE_MS);
+    }
+    function tellState() {
+      if (lane === null) return;
+      const status = worker && statusNow.state === "open" ? { ...statusNow, via: "worker" } : statusNow;
+      post({ type: "state", term, connection: lane.connection, position: lane.position, status });
+    }
+    function union() {
+      return /* @__PURE__ */ new Set([...wanted, ...[...others.values()].flatMap(({ channels }) => channels)]);
+    }
+    function spread() {
+      if (lane === null) return;
+      const all = union();
+      lane.want(all);
+    }
+    function listenForLife() {
+      env.clearTimeout(silenceTimer);
+      if (role !== "follower") return;
+      if (!env.page.hidden() && env.now() - heardAt >= SHARE_SILENCE_MS) {
+        heardAt = env.now();
+        return request(true);
+      }
+      silenceTimer = env.setTimeout(listenForLife, Math.max(SHARE_SILENCE_MS - (env.now() - heardAt), 1e3));
+    }
+    function forget(next2) {
+      if (term !== "") past.push(term);
+      past.splice(0, past.length - 16);
+      term = next2;
+      mismatches = 0;
+      position = null;
+      connection = null;
+      joined = /* @__PURE__ */ new Set();
+      held = [];
+    }
+    function hear(message) {
+      if (closed) return;
+      switch (message.type) {
+        case "hi":
+          return tellState();
+        case "want":
+          return void (role === "leader" && message.term === term && heed2(message));
+        case "bye":
+          if (others.delete(message.tab)) spread();
+          return;
+        case "reconnect":
+          return lane?.reconnect();
+      }
+      if (role !== "follower" || past.includes(message.term)) return;
+      heardAt = env.now();
+      if (message.term !== term) {
+        if (message.type !== "state") return;
+        sink.moved();
+        forget(message.term);
+      }
+      switch (message.type) {
+        case "state":
+          if (waiting === null) request(false);
+          position = message.position;
+          if (connection !== message.connection) mismatches = 0;
+          connection = message.connection;
+          if (message.status.state === "paused" && message.status.reason === "hidden" && !env.page.hidden()) return request(true);
+          theirs = message.status;
+          if (connection === null || joined.size === wanted.size) tellStatus(theirs);
+          if (env.now() - saidAt > SHARE_TAB_MS / 5 && joined.size > 0) want(null);
+          return void add();
+        case "event": {
+          const { text, ...rest2 } = message.event;
+          const event = { ...rest2, text: () => text, json: () => JSON.parse(text) };
+          position = event.id ?? position;
+          if (joined.has(event.channel)) return void sink.event(event);
+          if (wanted.has(event.channel) && held.push(event) > QUEUE_EVENTS_MAX) apart();
+          return;
+        }
+        case "reset":
+          return void (joined.size > 0 && sink.reset(message.reset));
+        case "ended":
+          for (const name2 of message.channels) joined.delete(name2);
+          return sink.ended(message.channels);
+        case "refused":
+          return sink.refused(message.channels, new context.errors.TidingsError(message.code, message.message, { status: message.status }));
+        case "joined":
+          if (message.tab !== tab) return;
+          for (const name2 of message.channels) joined.add(name2);
+          for (const event of held) if (joined.has(event.channel)) void sink.event(event);
+          held = held.filter(({ channel: channel2 }) => !joined.has(channel2));
+          sink.joined(message.channels, message.position);
+          return tellStatus(theirs);
+        case "full":
+          return void (message.tab === tab && apart());
+        case "stranger":
+          return void (message.tab === tab && next());
+        case "left":
+          if (message.tab !== tab) return;
+          sink.moved();
+          joined = /* @__PURE__ */ new Set();
+          return void add();
+      }
+    }
+    function want(added) {
+      saidAt = env.now();
+      post({ type: "want", tab, term, channels: [...wanted], added });
+    }
+    function heed2({ tab: other, channels, added }) {
+      const before = others.get(other);
+      if (added === "ask") return void heedStranger(other, channels);
+      if (added === "open" && lane?.connection !== null) return tellState();
+      if (before === void 0 && added === null) return post({ type: "left", term, tab: other });
+      others.set(other, { channels, heardAt: env.now() });
+      if (union().size > STREAM_CHANNELS_MAX) {
+        if (before === void 0) others.delete(other);
+        else others.set(other, before);
+        return post({ type: "full", term, tab: other });
+      }
+      if (added !== null && added !== "open" && lane?.connection === added.connection) {
+        lane.widen(added.channels);
+        post({ type: "joined", term, tab: other, channels: added.channels, position: added.position });
+      } else tellState();
+      spread();
+    }
+    async function heedStranger(other, channels) {
+      const [stream, time] = [lane?.connection, term];
+      if (anonymous === null && stream != null) {
+        try {
+          await addChannels2(context, stream, [...union()]);
+          anonymous = false;
+        } catch (error) {
+          if (error.status !== void 0) anonymous = error.status === 401 && context.auth.cookie;
+        }
+      }
+      if (role !== "leader" || time !== term || anonymous === null) return;
+      if (!anonymous) return post({ type: "stranger", term, tab: other });
+      others.set(other, { channels, heardAt: env.now() });
+      if (union().size > STREAM_CHANNELS_MAX) {
+        others.delete(other);
+        return post({ type: "full", term, tab: other });
+      }
+      asked.set(other, channels);
+      spread();
+      answer();
+    }
+    function answer() {
+      for (const [other, channels] of asked) {
+        if (lane === null || !channels.every((name2) => lane.has(name2))) continue;
+        asked.delete(other);
+        post({ type: "joined", term, tab: other, channels, position: lane.position });
+      }
+    }
+    async function add() {
+      const missing2 = [...wanted].filter((name2) => !joined.has(name2));
+      if (adding || missing2.length === 0) return;
+      if (connection === null) {
+        if (theirs.state === "idle" && term !== "") want("open");
+        return;
+      }
+      adding = true;
+      const [stream, time] = [connection, term];
+      let refused = null;
+      let at = null;
+      try {
+        at = await addChannels2(context, stream, missing2);
+      } catch (error) {
+        refused = error;
+      }
+      adding = false;
+      if (closed || role !== "follower") return;
+      if (stream !== connection || time !== term) return void add();
+      if (refused === null) {
+        mismatches = 0;
+        return want({ connection: stream, channels: missing2, position: at });
+      }
+      if (refused.code === "connection_not_found") {
+        mismatches += 1;
+        post({ type: "hi" });
+        if (mismatches < 3) return void env.setTimeout(() => void add(), LINGER_MS);
+        return next();
+      }
+      if (refused.code === "channels_too_many") return apart();
+      if (refused.status === 403 || refused.status === 400) {
+        for (const name2 of missing2) await alone(name2, stream, missing2.length, refused);
+        return;
+      }
+      if (refused.status === 401 && context.auth.cookie) return want("ask");
+      if (refused.status === 404 || refused.status === 405 || refused.status === 501 || refused.status === 401) return apart();
+      env.setTimeout(() => void add(), 1e3 + env.random() * 1e3);
+    }
+    async function alone(name2, stream, of, because) {
+      let error = of === 1 ? because : null;
+      let at = null;
+      if (error === null) {
+        try {
+          at = await addChannels2(context, stream, [name2]);
+        } catch (cause) {
+          error = cause;
+        }
+      }
+      if (closed || role !== "follower" || stream !== connection) return;
+      if (error === null) return want({ connection: stream, channels: [name2], position: at });
+      wanted = new Set([...wanted].filter((other) => other !== name2));
+      sink.refused([name2], error);
+    }
+    function next() {
+      mismatches = 0;
+      if ((group += 1) >= SHARE_GROUPS_MAX) return apart();
+      sink.moved();
+      leave();
+      enter();
+    }
+    function apart() {
+      sink.moved();
+      leave();
+      role = "apart";
+      lane = createLane2(context, sink);
+      lane.want(wanted);
+    }
+    let statusNow = { state: "idle" };
+    let theirs = statusNow;
+    function tellStatus(status) {
+      const next2 = status.state === "open" && status.via !== "worker" ? { ...status, via: "peer-tab" } : status;
+      if (JSON.stringify(next2) !== JSON.stringify(statusNow)) sink.status(next2);
+    }
+    const { status: passStatus } = sink;
+    sink = {
+      ...sink,
+      status(status) {
+        statusNow = status;
+        passStatus(status);
+      }
+    };
+    if (worker) enter();
+    return {
+      get position() {
+        return lane === null ? position : lane.position;
+      },
+      has: (name2) => lane === null ? joined.has(name2) : lane.has(name2),
+      want(channels) {
+        wanted = channels;
+        env.clearTimeout(linger);
+        if (channels.size === 0) {
+          if (role === "none" || role === "retired") return;
+          linger = env.setTimeout(() => {
+            leave();
+            sink.status({ state: "idle" });
+          }, LINGER_MS);
+          return;
+        }
+        if (role === "none" || role === "retired") return enter();
+        if (lane !== null) return spread();
+        for (const name2 of joined) if (!channels.has(name2)) joined.delete(name2);
+        if (joined.size > 0) want(null);
+        queueMicrotask(() => void add());
+      },
+      reconnect() {
+        if (lane !== null) lane.reconnect();
+        else if (role === "follower") post({ type: "reconnect" });
+        else if (role === "retired") enter();
+      },
+      close() {
+        closed = true;
+        env.clearTimeout(linger);
+        leave();
+      }
+    };
+  }
+  function textOf({ event, channel, from, time, id, text }) {
+    return { event, channel, from, time, id, text: text() };
+  }
+  function name(random) {
+    return Array.from({ length: 2 }, () => random().toString(36).slice(2)).join("");
+  }
+  var init_share = __esm({
+    "share.ts"() {
+      "use strict";
+      init_limits();
+    }
+  });
+
   // env.ts
   function globalEnv() {
     const global = globalThis;
@@ -685,11 +1136,10 @@
   init_limits();
 
   // part.ts
-  function rest() {
-    return Promise.resolve().then(() => (init_rest(), rest_exports)).catch((cause) => {
-      throw new TidingsError("network", `code of the client is missing: ${String(cause)}`, { cause });
-    });
+  function missing(cause) {
+    throw new TidingsError("network", `code of the client is missing: ${String(cause)}`, { cause });
   }
+  var rest = () => Promise.resolve().then(() => (init_rest(), rest_exports)).catch(missing);
 
   // timer.ts
   init_limits();
@@ -1087,19 +1537,19 @@ ${value}`;
         return;
       }
       if (!running) return open(wanted);
-      const missing = without(wanted, streaming);
-      if (missing.size === 0 || link.connection === null || adding) return;
-      if (fixed || streaming.size + missing.size > STREAM_CHANNELS_MAX) replace(missing);
-      else void add([...missing]);
+      const missing2 = without(wanted, streaming);
+      if (missing2.size === 0 || link.connection === null || adding) return;
+      if (fixed || streaming.size + missing2.size > STREAM_CHANNELS_MAX) replace(missing2);
+      else void add([...missing2]);
     }
     function stop() {
       refusedAt = null;
       over();
       link.stop();
     }
-    function replace(missing) {
-      streaming = fixed ? wanted : without(wanted, missing);
-      if (fixed) news = /* @__PURE__ */ new Set([...news, ...missing]);
+    function replace(missing2) {
+      streaming = fixed ? wanted : without(wanted, missing2);
+      if (fixed) news = /* @__PURE__ */ new Set([...news, ...missing2]);
       if (streaming.size === 0) open(wanted);
       else link.reconnect();
     }
@@ -1160,454 +1610,7 @@ ${value}`;
   // worker.ts
   init_limits();
   init_rest();
-
-  // share.ts
-  init_limits();
-  function createShared(context, sink, createLane2, { addChannels: addChannels2, rootOf: rootOf2 }, worker = false) {
-    const { env, api, options } = context;
-    const locks = env.locks;
-    const tab = name(env.random);
-    let wanted = /* @__PURE__ */ new Set();
-    let role = "none";
-    let group = 0;
-    let channel = null;
-    let waiting = null;
-    let linger;
-    let closed = false;
-    let lane = null;
-    let resign = null;
-    const others = /* @__PURE__ */ new Map();
-    const asked = /* @__PURE__ */ new Map();
-    let anonymous = null;
-    let aliveTimer;
-    let term = "";
-    let position = null;
-    let connection = null;
-    let joined = /* @__PURE__ */ new Set();
-    let held = [];
-    let adding = false;
-    let mismatches = 0;
-    let saidAt = 0;
-    const past = [];
-    let heardAt = 0;
-    let silenceTimer;
-    let unlisten = null;
-    let summoned = null;
-    const lock = () => `tidings:${options.shareKey ?? api.stream.href}${group === 0 ? "" : `~${group}`}`;
-    const post = (message) => channel?.postMessage(message);
-    function enter() {
-      role = "follower";
-      heardAt = env.now();
-      try {
-        channel = new env.BroadcastChannel(lock());
-      } catch {
-        return apart();
-      }
-      channel.onmessage = ({ data }) => hear(data);
-      post({ type: "hi" });
-      unlisten ??= env.page.listen((signal) => {
-        if (signal !== "visible" || role !== "follower") return;
-        post({ type: "hi" });
-        heardAt = Math.max(heardAt, env.now() - SHARE_SILENCE_MS + SHARE_ANSWER_MS);
-        listenForLife();
-      });
-      listenForLife();
-      tellStatus({ state: "connecting", attempt: 0 });
-      if (worker) return request(true);
-      if (options.share !== "sharedworker") return request(false);
-      const own = channel;
-      const none = () => {
-        if (role === "follower" && waiting === null && channel === own) request(false);
-      };
-      Promise.resolve().then(() => (init_summon(), summon_exports)).then(({ summon: summon2 }) => {
-        if (channel !== own) return;
-        summoned = summon2(context, rootOf2(context), lock(), none);
-        if (summoned === null) none();
-      }, none);
-    }
-    function leave() {
-      post({ type: "bye", tab });
-      stopLeading();
-      waiting?.abort();
-      waiting = null;
-      summoned?.close();
-      summoned = null;
-      channel?.close();
-      channel = null;
-      unlisten?.();
-      unlisten = null;
-      env.clearTimeout(silenceTimer);
-      forget("");
-      role = "none";
-    }
-    function request(steal) {
-      waiting?.abort();
-      const own = waiting = new AbortController();
-      const hold = () => {
-        if (own.signal.aborted || closed) return Promise.resolve();
-        waiting = null;
-        return new Promise((resolve) => {
-          resign = resolve;
-          lead();
-        });
-      };
-      locks.request(lock(), steal ? { steal } : { signal: own.signal }, hold).catch((error) => {
-        if (own.signal.aborted) return;
-        if (role === "leader") follow();
-        else if (role === "follower" && error.name !== "AbortError") apart();
-      });
-    }
-    function lead() {
-      env.clearTimeout(silenceTimer);
-      sink.moved();
-      forget(name(env.random));
-      role = "leader";
-      others.clear();
-      asked.clear();
-      anonymous = null;
-      lane = createLane2(context, {
-        joined(channels, at) {
-          sink.joined(channels, at);
-          tellState();
-          answer();
-        },
-        event(event) {
-          post({ type: "event", term, event: textOf(event) });
-          return sink.event(event);
-        },
-        reset(reset) {
-          post({ type: "reset", term, reset });
-          sink.reset(reset);
-        },
-        moved: () => {
-        },
-        ended(channels) {
-          post({ type: "ended", term, channels });
-          drop(channels);
-          sink.ended(channels);
-        },
-        refused(channels, error) {
-          if (channels === null || others.size === 0 && [...wanted].every((name2) => channels.includes(name2))) return retire(error);
-          post({ type: "refused", term, channels, code: error.code, message: error.message, status: error.status });
-          drop(channels);
-          sink.refused(channels, error);
-        },
-        status(status) {
-          if (role !== "leader") return;
-          sink.status(status);
-          tellState();
-        }
-      });
-      lane.want(union());
-      if (worker) sink.status({ state: "idle" });
-      alive();
-    }
-    function drop(channels) {
-      for (const other of others.values()) other.channels = other.channels.filter((name2) => !channels.includes(name2));
-    }
-    function retire(error) {
-      sink.moved();
-      role = "retired";
-      leave();
-      role = "retired";
-      sink.refused(null, error);
-    }
-    function stopLeading() {
-      env.clearTimeout(aliveTimer);
-      const before = lane;
-      lane = null;
-      before?.close();
-      others.clear();
-      resign?.();
-      resign = null;
-    }
-    function follow() {
-      sink.moved();
-      role = "follower";
-      stopLeading();
-      forget("");
-      tellStatus({ state: "connecting", attempt: 0 });
-      heardAt = env.now();
-      request(false);
-      post({ type: "hi" });
-      listenForLife();
-    }
-    function alive() {
-      tellState();
-      const now = env.now();
-      for (const [other, { heardAt: at }] of others) if (now - at > SHARE_TAB_MS) others.delete(other);
-      spread();
-      if (role === "leader") aliveTimer = env.setTimeout(alive, SHARE_ALIVE_MS);
-    }
-    function tellState() {
-      if (lane === null) return;
-      const status = worker && statusNow.state === "open" ? { ...statusNow, via: "worker" } : statusNow;
-      post({ type: "state", term, connection: lane.connection, position: lane.position, status });
-    }
-    function union() {
-      return /* @__PURE__ */ new Set([...wanted, ...[...others.values()].flatMap(({ channels }) => channels)]);
-    }
-    function spread() {
-      if (lane === null) return;
-      const all = union();
-      lane.want(all);
-    }
-    function listenForLife() {
-      env.clearTimeout(silenceTimer);
-      if (role !== "follower") return;
-      if (!env.page.hidden() && env.now() - heardAt >= SHARE_SILENCE_MS) {
-        heardAt = env.now();
-        return request(true);
-      }
-      silenceTimer = env.setTimeout(listenForLife, Math.max(SHARE_SILENCE_MS - (env.now() - heardAt), 1e3));
-    }
-    function forget(next2) {
-      if (term !== "") past.push(term);
-      past.splice(0, past.length - 16);
-      term = next2;
-      mismatches = 0;
-      position = null;
-      connection = null;
-      joined = /* @__PURE__ */ new Set();
-      held = [];
-    }
-    function hear(message) {
-      if (closed) return;
-      switch (message.type) {
-        case "hi":
-          return tellState();
-        case "want":
-          return void (role === "leader" && message.term === term && heed2(message));
-        case "bye":
-          if (others.delete(message.tab)) spread();
-          return;
-        case "reconnect":
-          return lane?.reconnect();
-      }
-      if (role !== "follower" || past.includes(message.term)) return;
-      heardAt = env.now();
-      if (message.term !== term) {
-        if (message.type !== "state") return;
-        sink.moved();
-        forget(message.term);
-      }
-      switch (message.type) {
-        case "state":
-          if (waiting === null) request(false);
-          position = message.position;
-          if (connection !== message.connection) mismatches = 0;
-          connection = message.connection;
-          if (message.status.state === "paused" && message.status.reason === "hidden" && !env.page.hidden()) return request(true);
-          theirs = message.status;
-          if (connection === null || joined.size === wanted.size) tellStatus(theirs);
-          if (env.now() - saidAt > SHARE_TAB_MS / 5 && joined.size > 0) want(null);
-          return void add();
-        case "event": {
-          const { text, ...rest2 } = message.event;
-          const event = { ...rest2, text: () => text, json: () => JSON.parse(text) };
-          position = event.id ?? position;
-          if (joined.has(event.channel)) return void sink.event(event);
-          if (wanted.has(event.channel) && held.push(event) > QUEUE_EVENTS_MAX) apart();
-          return;
-        }
-        case "reset":
-          return void (joined.size > 0 && sink.reset(message.reset));
-        case "ended":
-          for (const name2 of message.channels) joined.delete(name2);
-          return sink.ended(message.channels);
-        case "refused":
-          return sink.refused(message.channels, new context.errors.TidingsError(message.code, message.message, { status: message.status }));
-        case "joined":
-          if (message.tab !== tab) return;
-          for (const name2 of message.channels) joined.add(name2);
-          for (const event of held) if (joined.has(event.channel)) void sink.event(event);
-          held = held.filter(({ channel: channel2 }) => !joined.has(channel2));
-          sink.joined(message.channels, message.position);
-          return tellStatus(theirs);
-        case "full":
-          return void (message.tab === tab && apart());
-        case "stranger":
-          return void (message.tab === tab && next());
-        case "left":
-          if (message.tab !== tab) return;
-          sink.moved();
-          joined = /* @__PURE__ */ new Set();
-          return void add();
-      }
-    }
-    function want(added) {
-      saidAt = env.now();
-      post({ type: "want", tab, term, channels: [...wanted], added });
-    }
-    function heed2({ tab: other, channels, added }) {
-      const before = others.get(other);
-      if (added === "ask") return void heedStranger(other, channels);
-      if (added === "open" && lane?.connection !== null) return tellState();
-      if (before === void 0 && added === null) return post({ type: "left", term, tab: other });
-      others.set(other, { channels, heardAt: env.now() });
-      if (union().size > STREAM_CHANNELS_MAX) {
-        if (before === void 0) others.delete(other);
-        else others.set(other, before);
-        return post({ type: "full", term, tab: other });
-      }
-      if (added !== null && added !== "open" && lane?.connection === added.connection) {
-        lane.widen(added.channels);
-        post({ type: "joined", term, tab: other, channels: added.channels, position: added.position });
-      } else tellState();
-      spread();
-    }
-    async function heedStranger(other, channels) {
-      const [stream, time] = [lane?.connection, term];
-      if (anonymous === null && stream != null) {
-        try {
-          await addChannels2(context, stream, [...union()]);
-          anonymous = false;
-        } catch (error) {
-          if (error.status !== void 0) anonymous = error.status === 401 && context.auth.cookie;
-        }
-      }
-      if (role !== "leader" || time !== term || anonymous === null) return;
-      if (!anonymous) return post({ type: "stranger", term, tab: other });
-      others.set(other, { channels, heardAt: env.now() });
-      if (union().size > STREAM_CHANNELS_MAX) {
-        others.delete(other);
-        return post({ type: "full", term, tab: other });
-      }
-      asked.set(other, channels);
-      spread();
-      answer();
-    }
-    function answer() {
-      for (const [other, channels] of asked) {
-        if (lane === null || !channels.every((name2) => lane.has(name2))) continue;
-        asked.delete(other);
-        post({ type: "joined", term, tab: other, channels, position: lane.position });
-      }
-    }
-    async function add() {
-      const missing = [...wanted].filter((name2) => !joined.has(name2));
-      if (adding || missing.length === 0) return;
-      if (connection === null) {
-        if (theirs.state === "idle" && term !== "") want("open");
-        return;
-      }
-      adding = true;
-      const [stream, time] = [connection, term];
-      let refused = null;
-      let at = null;
-      try {
-        at = await addChannels2(context, stream, missing);
-      } catch (error) {
-        refused = error;
-      }
-      adding = false;
-      if (closed || role !== "follower") return;
-      if (stream !== connection || time !== term) return void add();
-      if (refused === null) {
-        mismatches = 0;
-        return want({ connection: stream, channels: missing, position: at });
-      }
-      if (refused.code === "connection_not_found") {
-        mismatches += 1;
-        post({ type: "hi" });
-        if (mismatches < 3) return void env.setTimeout(() => void add(), LINGER_MS);
-        return next();
-      }
-      if (refused.code === "channels_too_many") return apart();
-      if (refused.status === 403 || refused.status === 400) {
-        for (const name2 of missing) await alone(name2, stream, missing.length, refused);
-        return;
-      }
-      if (refused.status === 401 && context.auth.cookie) return want("ask");
-      if (refused.status === 404 || refused.status === 405 || refused.status === 501 || refused.status === 401) return apart();
-      env.setTimeout(() => void add(), 1e3 + env.random() * 1e3);
-    }
-    async function alone(name2, stream, of, because) {
-      let error = of === 1 ? because : null;
-      let at = null;
-      if (error === null) {
-        try {
-          at = await addChannels2(context, stream, [name2]);
-        } catch (cause) {
-          error = cause;
-        }
-      }
-      if (closed || role !== "follower" || stream !== connection) return;
-      if (error === null) return want({ connection: stream, channels: [name2], position: at });
-      wanted = new Set([...wanted].filter((other) => other !== name2));
-      sink.refused([name2], error);
-    }
-    function next() {
-      mismatches = 0;
-      if ((group += 1) >= SHARE_GROUPS_MAX) return apart();
-      sink.moved();
-      leave();
-      enter();
-    }
-    function apart() {
-      sink.moved();
-      leave();
-      role = "apart";
-      lane = createLane2(context, sink);
-      lane.want(wanted);
-    }
-    let statusNow = { state: "idle" };
-    let theirs = statusNow;
-    function tellStatus(status) {
-      const next2 = status.state === "open" && status.via !== "worker" ? { ...status, via: "peer-tab" } : status;
-      if (JSON.stringify(next2) !== JSON.stringify(statusNow)) sink.status(next2);
-    }
-    const { status: passStatus } = sink;
-    sink = {
-      ...sink,
-      status(status) {
-        statusNow = status;
-        passStatus(status);
-      }
-    };
-    if (worker) enter();
-    return {
-      get position() {
-        return lane === null ? position : lane.position;
-      },
-      has: (name2) => lane === null ? joined.has(name2) : lane.has(name2),
-      want(channels) {
-        wanted = channels;
-        env.clearTimeout(linger);
-        if (channels.size === 0) {
-          if (role === "none" || role === "retired") return;
-          linger = env.setTimeout(() => {
-            leave();
-            sink.status({ state: "idle" });
-          }, LINGER_MS);
-          return;
-        }
-        if (role === "none" || role === "retired") return enter();
-        if (lane !== null) return spread();
-        for (const name2 of joined) if (!channels.has(name2)) joined.delete(name2);
-        if (joined.size > 0) want(null);
-        queueMicrotask(() => void add());
-      },
-      reconnect() {
-        if (lane !== null) lane.reconnect();
-        else if (role === "follower") post({ type: "reconnect" });
-        else if (role === "retired") enter();
-      },
-      close() {
-        closed = true;
-        env.clearTimeout(linger);
-        leave();
-      }
-    };
-  }
-  function textOf({ event, channel, from, time, id, text }) {
-    return { event, channel, from, time, id, text: text() };
-  }
-  function name(random) {
-    return Array.from({ length: 2 }, () => random().toString(36).slice(2)).join("");
-  }
-
-  // worker.ts
+  init_share();
   function createWorker(env) {
     const ports = /* @__PURE__ */ new Set();
     const asked = /* @__PURE__ */ new Map();

@@ -3,17 +3,24 @@
 //
 // Owns: what was said to it meanwhile. Does not know: which source it is.
 
+import type { TidingsError } from './error.js';
 import { createLane } from './lane.js';
 import type { Context } from './link.js';
-import { rest } from './part.js';
+import { sharing } from './part.js';
 import type { Source, SourceSink } from './source.js';
 
 /** Tabs share a stream; where that code cannot be had, this one has a stream of its own. */
 export function createSharedLater(context: Context, sink: SourceSink): Source {
   let source: Source | undefined;
   let wanted: ReadonlySet<string> | undefined = new Set();
-  void Promise.all([import('./share.js'), rest()])
-    .then(([{ createShared }, parts]) => createShared(context, sink, createLane, parts), () => createLane(context, sink))
+  void sharing()
+    .then(
+      ([{ createShared }, parts]) => createShared(context, sink, createLane, parts),
+      (error: TidingsError) => {
+        context.report(error);
+        return createLane(context, sink);
+      },
+    )
     .then((made) => {
       if (wanted) (source = made).want(wanted);
     });

@@ -236,4 +236,6 @@ test('without the code for tabs, each has a stream of its own', async () => {
   await log.publish('a', 1);
   expect(got).toEqual([[1], [1]]);
   expect(browser.tabs.map(({ client }) => client.status)).toMatchObject([{ via: 'fetch' }, { via: 'fetch' }]);
+  // A module that could not be mocked is so only once.
+  expect(codes()).toContain('network');
 });
