@@ -15,9 +15,6 @@ mod door;
 
 mod limits;
 
-#[cfg(target_os = "linux")]
-mod turns;
-
 mod serve;
 
 mod auth;

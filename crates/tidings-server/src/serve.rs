@@ -14,8 +14,6 @@ use tracing_subscriber::EnvFilter;
 
 use crate::auth::Sources;
 use crate::cli::{LogFormat, ServeFlags};
-#[cfg(target_os = "linux")]
-use crate::turns;
 use crate::{environment, limits, listen, settings};
 
 /// Runs until a signal.
@@ -53,9 +51,7 @@ pub(crate) fn run(flags: &ServeFlags) -> Result<()> {
 /// The runtime of a server. Its threads wait for their turn; delivery and commits do not.
 pub(crate) fn runtime() -> Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    #[cfg(target_os = "linux")]
-    builder.on_thread_start(turns::take);
-    Ok(builder.enable_all().build()?)
+    Ok(builder.on_thread_start(tidings::take_turns).enable_all().build()?)
 }
 
 /// Reads the files of keys again at every SIGHUP. What cannot be read changes nothing.

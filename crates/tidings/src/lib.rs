@@ -5,6 +5,8 @@
 
 mod clock;
 
+mod turns;
+
 pub mod auth;
 
 mod settings;
@@ -45,6 +47,7 @@ pub use hub::Hub;
 pub use publish::{Publication, PublishError, Published};
 pub use settings::Settings;
 pub use tidings_core as core;
+pub use turns::take_turns;
 pub use writer::CommitError;
 
 /// The examples of the README are tests.
