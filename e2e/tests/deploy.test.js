@@ -88,6 +88,15 @@ test("the compose file's command runs with the image's user, without rights and 
   assert.match(status, new RegExp(`^Uid:\t${user}\t${user}`, 'm'));
 });
 
+test('the image gets every member of the workspace, without which cargo builds none', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'tidings-image-'));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  const sent = (await readFile(join(DEPLOY, 'Dockerfile.dockerignore'), 'utf8')).matchAll(/^!(.+)$/gm);
+  const kept = (path) => !/\/(target|node_modules)(\/|$)/.test(path.slice(root.length));
+  for (const [, path] of sent) await cp(join(root, path), join(folder, path), { recursive: true, filter: kept });
+  execFileSync('cargo', ['metadata', '--locked', '--no-deps', '--format-version', '1'], { cwd: folder, stdio: ['ignore', 'ignore', 'pipe'] });
+});
+
 test('the units of systemd are sound and leave the server few rights', {
   timeout: 60_000, skip: has('systemd-analyze') ? false : 'there is no systemd-analyze',
 }, async (t) => {
