@@ -767,7 +767,7 @@
           connection = message.connection;
           if (message.status.state === "paused" && message.status.reason === "hidden" && !env.page.hidden()) return request(true);
           theirs = message.status;
-          if (connection === null || joined.size === wanted.size) tellStatus(theirs);
+          if (theirs.state !== "open" || joined.size === wanted.size) tellStatus(theirs);
           if (env.now() - saidAt > SHARE_TAB_MS / 5 && joined.size > 0) want(null);
           return void add();
         case "event": {

@@ -331,7 +331,8 @@ export function createShared(context: Context, sink: SourceSink, createLane: Lan
         connection = message.connection;
         if (message.status.state === 'paused' && message.status.reason === 'hidden' && !env.page.hidden()) return request(true);
         theirs = message.status;
-        if (connection === null || joined.size === wanted.size) tellStatus(theirs);
+        // A stream that is open and has not said its name yet is one that this tab's channels are not part of.
+        if (theirs.state !== 'open' || joined.size === wanted.size) tellStatus(theirs);
         if (env.now() - saidAt > SHARE_TAB_MS / 5 && joined.size > 0) want(null);
         return void add();
       case 'event': {

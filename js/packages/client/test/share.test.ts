@@ -197,6 +197,17 @@ test('what a tab added to a stream that is gone by the time the leader hears of 
   expect(log.open()).toHaveLength(1);
 });
 
+test('a tab is open once its channels are part of the stream, not when that of its leader is', async () => {
+  const { answer } = world;
+  world.answer = (request) => (request.url.pathname === '/events' ? world.stream(request) : answer(request));
+  const all = await tabs(2, (n) => ['a', 'b'][n]!);
+  expect(all.map(({ tab }) => tab.client.status.state)).toEqual(['open', 'connecting']);
+  world.answer = (request) => (request.method === 'POST' ? json(200, { position: 'e-1' }) : answer(request));
+  await world.last().hello('e-1');
+  await calm();
+  expect(all.map(({ tab }) => tab.client.status.state)).toEqual(['open', 'open']);
+});
+
 test('where a proxy answers in place of the server that channels were added, a tab has a stream of its own', async () => {
   await tabs(1);
   const { answer } = world;
