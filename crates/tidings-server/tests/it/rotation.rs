@@ -47,14 +47,20 @@ fn publish(address: SocketAddr, lines: &str, number: usize) -> u16 {
     ask_as(address, lines, "POST", "/v1/publish", &format!(r#"{{"channel":"a","data":{number}}}"#)).0
 }
 
-/// The numbers that come on a stream, up to one.
-fn numbers(socket: &mut TcpStream, last: usize) -> Vec<usize> {
+/// What comes on a stream, up to `last`.
+fn read_to(socket: &mut TcpStream, last: &str) -> String {
     let (mut text, mut piece) = (String::new(), [0; 65_536]);
-    while !text.contains(&format!("\ndata: {last}\n")) {
+    while !text.contains(last) {
         let count = socket.read(&mut piece).unwrap();
         assert_ne!(count, 0, "the stream goes on");
         text.push_str(&String::from_utf8_lossy(&piece[..count]));
     }
+    text
+}
+
+/// The numbers that come on a stream, up to one.
+fn numbers(socket: &mut TcpStream, last: usize) -> Vec<usize> {
+    let text = read_to(socket, &format!("\ndata: {last}\n"));
     text.lines().filter_map(|line| line.strip_prefix("data: ")?.parse().ok()).collect()
 }
 
@@ -89,6 +95,8 @@ fn keys_are_exchanged_a_hundred_times_and_no_request_with_another_one_notices() 
     let lasting = bearer("stays", &secret(0));
     let mut stream = connect(address);
     write!(stream, "GET /events?channel=a HTTP/1.1\r\nHost: {address}\r\n{lasting}\r\n").unwrap();
+    // What is published before the stream is open is not its own.
+    read_to(&mut stream, "tidings.hello");
     let (is_over, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         let publisher = scope.spawn(|| {
