@@ -32,7 +32,7 @@ export async function startSession(t, kind, { args, channels }) {
   // Pages of one browser have one jar, whatever their ports are.
   const name = `tidings-${process.pid}-${(cookies += 1)}`;
   const { server, tokenOf } = await startGuarded(t, { args: [...args, '--cookie', name] });
-  const token = () => tokenOf('ann', { expiresIn: self.lifeS, subscribe: channels });
+  const token = (lifeS = self.lifeS) => tokenOf('ann', { expiresIn: lifeS, subscribe: channels });
   let place;
   const self = {
     server,
@@ -62,7 +62,7 @@ export async function startSession(t, kind, { args, channels }) {
       const { json } = await server.request('GET', '/v1/connections');
       for (const { id } of json.connections) {
         await eventually('the shorter grant', async () => {
-          const authorization = `Bearer ${await tokenOf('ann', { expiresIn: lifeS, subscribe: channels })}`;
+          const authorization = `Bearer ${await token(lifeS)}`;
           return (await server.request('POST', `/v1/connections/${id}/auth`, undefined, { authorization })).status === 200;
         });
       }

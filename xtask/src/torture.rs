@@ -5,11 +5,10 @@
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
-use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
-use crate::step::command;
+use crate::step::{STEP_LIMIT, command};
 
 const PROGRAM: &str = "target/debug/tidings-torture";
 
@@ -21,21 +20,19 @@ pub(crate) fn run(name: &str, arguments: &[String]) -> Result<ExitCode> {
 }
 
 /// Builds it, and runs it with each of these arguments in turn: a step of `cargo xtask test`.
-pub(crate) fn step(runs: &[&[&str]], limit: Duration) -> Result<()> {
+pub(crate) fn step(runs: &[&[&str]]) -> Result<()> {
     build()?;
     for arguments in runs {
         let mut program = Command::new(PROGRAM);
         program.arg("torture").args(*arguments);
-        command(program, limit)?;
+        command(program, STEP_LIMIT)?;
     }
     Ok(())
 }
 
 /// For the whole workspace, like everything that tests run: alone, it would have other features of other people's crates.
 fn build() -> Result<()> {
-    let built = Command::new("cargo")
-        .args(["build", "--quiet", "--workspace", "--bin", "tidings-torture"])
-        .status()?;
-    ensure!(built.success(), "the torture does not build");
-    Ok(())
+    let mut build = Command::new("cargo");
+    build.args(["build", "--quiet", "--workspace", "--bin", "tidings-torture"]);
+    command(build, STEP_LIMIT)
 }

@@ -7,20 +7,19 @@ mod client;
 mod grants;
 mod log;
 mod trace;
+mod verdict;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 
 pub(crate) use trace::{
     Answer, Client, Event, Fact, Grants, Id, Item, Logged, Outcome, Probe, Publish, Reset, Revocation,
     Revoked, Seen, Session, Shown, Start, Token, Trace,
 };
-
-/// Examples that are kept of each kind of violation.
-const EXAMPLES_MAX: usize = 5;
+pub(crate) use verdict::Verdict;
 
 /// What can be wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,13 +65,7 @@ pub(crate) enum Kind {
 }
 
 /// The verdict.
-#[derive(Debug, Default)]
-pub(crate) struct Report {
-    violations: BTreeMap<Kind, (usize, Vec<String>)>,
-    /// What the run had planned and not done.
-    pub(crate) invalid: Vec<String>,
-    pub(crate) figures: Figures,
-}
+pub(crate) type Report = Verdict<Kind, Figures>;
 
 /// What was looked at.
 #[derive(Debug, Default, Clone)]
@@ -109,42 +102,9 @@ pub(crate) fn check(trace: &Trace) -> Report {
     grants::check(trace, &mut report);
     report.figures.clients = trace.clients.len();
     for fact in &trace.facts {
-        if fact.done < fact.planned {
-            report.invalid.push(format!("{}: {} of {} planned", fact.name, fact.done, fact.planned));
-        }
+        report.demand(fact, fact.done);
     }
     report
-}
-
-impl Report {
-    pub(crate) fn add(&mut self, kind: Kind, detail: impl FnOnce() -> String) {
-        let (count, examples) = self.violations.entry(kind).or_default();
-        *count += 1;
-        if examples.len() < EXAMPLES_MAX {
-            examples.push(detail());
-        }
-    }
-
-    pub(crate) fn count(&self, kind: Kind) -> usize {
-        self.violations.get(&kind).map_or(0, |(count, _)| *count)
-    }
-
-    /// No violation, and the run did what it planned.
-    pub(crate) fn passed(&self) -> bool {
-        self.violations.is_empty() && self.invalid.is_empty()
-    }
-
-    /// Something was caught, as opposed to a run that only did too little.
-    pub(crate) fn caught(&self) -> bool {
-        !self.violations.is_empty()
-    }
-
-    /// The kinds that were met, on one line.
-    pub(crate) fn kinds(&self) -> String {
-        let kinds: Vec<String> =
-            self.violations.iter().map(|(kind, (count, _))| format!("{kind:?} {count}")).collect();
-        kinds.join(", ")
-    }
 }
 
 impl fmt::Display for Report {
@@ -168,25 +128,15 @@ impl fmt::Display for Report {
             f,
             "clients: {clients} over {sessions} connections, {delivered} deliveries, {conflated} conflated, {resets} resets"
         )?;
-        let lost = self.count(Kind::Lost) + self.count(Kind::Gap) + self.count(Kind::UnseenTail);
-        let repeated = self.count(Kind::Twice) + self.count(Kind::Repeat);
-        let reordered = self.count(Kind::Reorder) + self.count(Kind::RealTime) + self.count(Kind::LogOrder);
-        let foreign = self.count(Kind::Foreign) + self.count(Kind::Phantom) + self.count(Kind::Outside);
-        let all: usize = self.violations.values().map(|(count, _)| count).sum();
-        let others = all - lost - repeated - reordered - foreign;
+        let lost = self.of(&[Kind::Lost, Kind::Gap, Kind::UnseenTail]);
+        let repeated = self.of(&[Kind::Twice, Kind::Repeat]);
+        let reordered = self.of(&[Kind::Reorder, Kind::RealTime, Kind::LogOrder]);
+        let foreign = self.of(&[Kind::Foreign, Kind::Phantom, Kind::Outside]);
+        let others = self.all() - lost - repeated - reordered - foreign;
         writeln!(
             f,
             "lost {lost}, repeated {repeated}, reordered {reordered}, foreign {foreign}, other violations {others}"
         )?;
-        for (kind, (count, examples)) in &self.violations {
-            writeln!(f, "  {kind:?}: {count}")?;
-            for example in examples {
-                writeln!(f, "    {example}")?;
-            }
-        }
-        for invalid in &self.invalid {
-            writeln!(f, "  INVALID: {invalid}")?;
-        }
-        Ok(())
+        self.tell(f)
     }
 }

@@ -175,7 +175,7 @@ fn an_id_stands_for_one_event() {
     broken("WrongId 1", |trace| trace.publishes[0].outcome = Outcome::Acked(vec![id(3)]));
     let mut trace = good();
     trace.log.push(Logged { id: id(8), channel: 0, value: Some(999) });
-    assert!(check(&trace).count(Kind::IdReused) > 0);
+    assert!(check(&trace).of(&[Kind::IdReused]) > 0);
 }
 
 #[test]

@@ -285,7 +285,7 @@ impl Copied {
     }
 
     fn server(&self) -> Result<PathBuf> {
-        let built = self.cargo(&["build", "--quiet", "--workspace", "--bin", "tidings"])?;
+        let built = self.cargo(&torture::BUILD)?;
         if !built.status.success() {
             bail!("does not compile:\n{}", String::from_utf8_lossy(&built.stderr));
         }

@@ -129,13 +129,13 @@ pub(crate) fn cargo() -> std::ffi::OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
-/// Builds the server of a workspace with the dev profile: it is quick, and overflow checks and debug assertions are on. The
-/// whole workspace says which features it has, as for the tests: nothing is built twice.
+/// What cargo is told to build the server: with the dev profile, which is quick, and has overflow checks and debug assertions.
+/// The whole workspace says which features it has, as for the tests: nothing is built twice.
+pub(crate) const BUILD: [&str; 5] = ["build", "--quiet", "--workspace", "--bin", "tidings"];
+
+/// Builds the server of a workspace.
 pub(crate) fn build(workspace: &Path) -> Result<PathBuf> {
-    let built = Command::new(cargo())
-        .args(["build", "--quiet", "--workspace", "--bin", "tidings"])
-        .current_dir(workspace)
-        .status()?;
+    let built = Command::new(cargo()).args(BUILD).current_dir(workspace).status()?;
     if !built.success() {
         bail!("the server does not build");
     }

@@ -13,7 +13,6 @@ mod seeds;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -116,21 +115,26 @@ fn build() -> Result<PathBuf> {
 
 /// Runs the targets, as many at once as there are cores.
 fn fuzz(program: &Path, targets: &[String], seconds: u64) -> Result<()> {
-    let (next, broken) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let lane = || -> Result<()> {
+    let next = AtomicUsize::new(0);
+    // Those of its targets that were broken.
+    let lane = || -> Result<Vec<&str>> {
+        let mut broken = Vec::new();
         while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
             if !one(program, target, seconds)? {
-                broken.lock().unwrap_or_else(PoisonError::into_inner).push(target.as_str());
+                broken.push(target.as_str());
             }
         }
-        Ok(())
+        Ok(broken)
     };
+    let mut broken = Vec::new();
     let lanes = std::thread::available_parallelism()?.get();
-    std::thread::scope(|scope| {
+    std::thread::scope(|scope| -> Result<()> {
         let running: Vec<_> = (0..lanes).map(|_| scope.spawn(lane)).collect();
-        running.into_iter().try_for_each(|one| one.join().map_err(|_| anyhow!("a lane panicked"))?)
+        for one in running {
+            broken.extend(one.join().map_err(|_| anyhow!("a lane panicked"))??);
+        }
+        Ok(())
     })?;
-    let broken = broken.into_inner().unwrap_or_else(PoisonError::into_inner);
     ensure!(broken.is_empty(), "broken: {}; the inputs are in fuzz/artifacts", broken.join(", "));
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
-use crate::process::{PATIENCE, Process, ask, connect};
+use crate::process::{PATIENCE, Process, ask, connect, read_until};
 use crate::{folder, refused};
 
 const BODY: &str = r#"{"channel":"a","data":1}"#;
@@ -54,18 +54,6 @@ fn subscribe(process: &Process) -> TcpStream {
     write!(socket, "GET /events?channel=a HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
     read_until(&mut socket, "tidings.hello");
     socket
-}
-
-fn read_until(socket: &mut TcpStream, text: &str) {
-    let mut got = String::new();
-    let mut piece = [0; 4_096];
-    while !got.contains(text) {
-        let count = socket.read(&mut piece).unwrap();
-        assert_ne!(count, 0, "it ends behind {got:?}");
-        // What comes may be long, and what is looked for is short.
-        let keep = got.len().saturating_sub(100);
-        got = format!("{}{}", &got[keep..], String::from_utf8_lossy(&piece[..count]));
-    }
 }
 
 #[test]

@@ -93,3 +93,18 @@ pub fn ask_as(address: SocketAddr, lines: &str, method: &str, target: &str, body
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
+
+/// Reads until a text has come; all that came.
+pub fn read_until(socket: &mut TcpStream, text: &str) -> String {
+    let mut got = Vec::new();
+    let mut piece = [0; 65_536];
+    let mut looked_at = 0;
+    while !got[looked_at..].windows(text.len()).any(|part| part == text.as_bytes()) {
+        // What comes may be long, and what is looked for is short: it may have begun in what was looked at.
+        looked_at = got.len().saturating_sub(text.len());
+        let count = socket.read(&mut piece).unwrap();
+        assert_ne!(count, 0, "it ends behind {:?}", String::from_utf8_lossy(&got[looked_at..]));
+        got.extend_from_slice(&piece[..count]);
+    }
+    String::from_utf8_lossy(&got).into_owned()
+}

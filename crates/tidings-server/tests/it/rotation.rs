@@ -1,6 +1,6 @@
 //! Keys that change while they are used.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -11,7 +11,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::process::{PATIENCE, Process, ask_as, connect};
+use crate::process::{PATIENCE, Process, ask_as, connect, read_until};
 
 const TURNS: u64 = 100;
 
@@ -47,20 +47,9 @@ fn publish(address: SocketAddr, lines: &str, number: usize) -> u16 {
     ask_as(address, lines, "POST", "/v1/publish", &format!(r#"{{"channel":"a","data":{number}}}"#)).0
 }
 
-/// What comes on a stream, up to `last`.
-fn read_to(socket: &mut TcpStream, last: &str) -> String {
-    let (mut text, mut piece) = (String::new(), [0; 65_536]);
-    while !text.contains(last) {
-        let count = socket.read(&mut piece).unwrap();
-        assert_ne!(count, 0, "the stream goes on");
-        text.push_str(&String::from_utf8_lossy(&piece[..count]));
-    }
-    text
-}
-
 /// The numbers that come on a stream, up to one.
 fn numbers(socket: &mut TcpStream, last: usize) -> Vec<usize> {
-    let text = read_to(socket, &format!("\ndata: {last}\n"));
+    let text = read_until(socket, &format!("\ndata: {last}\n"));
     text.lines().filter_map(|line| line.strip_prefix("data: ")?.parse().ok()).collect()
 }
 
@@ -96,7 +85,7 @@ fn keys_are_exchanged_a_hundred_times_and_no_request_with_another_one_notices() 
     let mut stream = connect(address);
     write!(stream, "GET /events?channel=a HTTP/1.1\r\nHost: {address}\r\n{lasting}\r\n").unwrap();
     // What is published before the stream is open is not its own.
-    read_to(&mut stream, "tidings.hello");
+    read_until(&mut stream, "tidings.hello");
     let (is_over, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         let publisher = scope.spawn(|| {

@@ -14,9 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use super::trace::{Lease, Stream, Trace};
-
-/// Examples that are kept of each kind of violation.
-const EXAMPLES_MAX: usize = 5;
+use crate::checker::Verdict;
 
 /// What can be wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,36 +57,12 @@ pub(super) enum Kind {
     Answer,
 }
 
-/// The verdict.
-#[derive(Debug, Default)]
-pub(crate) struct Report {
-    violations: BTreeMap<Kind, (usize, Vec<String>)>,
-    /// What the run had planned and not done.
-    pub(super) invalid: Vec<String>,
-    pub(super) figures: BTreeMap<&'static str, u64>,
-}
+/// The verdict, with how often what was seen.
+pub(crate) type Report = Verdict<Kind, BTreeMap<&'static str, u64>>;
 
 impl Report {
-    fn add(&mut self, kind: Kind, detail: impl FnOnce() -> String) {
-        let (count, examples) = self.violations.entry(kind).or_default();
-        *count += 1;
-        if examples.len() < EXAMPLES_MAX {
-            examples.push(detail());
-        }
-    }
-
     fn count(&mut self, what: &'static str) {
         *self.figures.entry(what).or_default() += 1;
-    }
-
-    /// No violation, and the run did what it planned.
-    pub(crate) fn passed(&self) -> bool {
-        self.violations.is_empty() && self.invalid.is_empty()
-    }
-
-    #[cfg(test)]
-    fn kinds(&self) -> Vec<Kind> {
-        self.violations.keys().copied().collect()
     }
 }
 
@@ -112,9 +86,7 @@ pub(super) fn check(trace: &Trace) -> Report {
     writes::check(trace, &streams, &leases, &mut report);
     for fact in &trace.facts {
         let done = fact.done + report.figures.get(fact.name).copied().unwrap_or_default();
-        if done < fact.planned {
-            report.invalid.push(format!("{}: {done} of {} planned", fact.name, fact.planned));
-        }
+        report.demand(fact, done);
     }
     report
 }
@@ -124,28 +96,15 @@ impl fmt::Display for Report {
         let figures: Vec<String> =
             self.figures.iter().map(|(what, count)| format!("{count} {what}")).collect();
         writeln!(f, "seen: {}", figures.join(", "))?;
-        let of = |kinds: &[Kind]| -> usize {
-            kinds.iter().filter_map(|kind| self.violations.get(kind)).map(|(count, _)| count).sum()
-        };
-        let lost = of(&[Kind::Lost, Kind::LostWrite]);
-        let ends = of(&[Kind::NoEnd, Kind::TwoEnds, Kind::AfterEnd]);
-        let leases = of(&[Kind::Overlap, Kind::StaleWrite]);
-        let attempts = of(&[Kind::Attempts]);
-        let all: usize = self.violations.values().map(|(count, _)| count).sum();
+        let lost = self.of(&[Kind::Lost, Kind::LostWrite]);
+        let ends = self.of(&[Kind::NoEnd, Kind::TwoEnds, Kind::AfterEnd]);
+        let leases = self.of(&[Kind::Overlap, Kind::StaleWrite]);
+        let attempts = self.of(&[Kind::Attempts]);
         writeln!(
             f,
             "lost {lost}, not one end {ends}, overlapping leases and stale writes {leases}, attempts over the limit {attempts}, other violations {}",
-            all - lost - ends - leases - attempts
+            self.all() - lost - ends - leases - attempts
         )?;
-        for (kind, (count, examples)) in &self.violations {
-            writeln!(f, "  {kind:?}: {count}")?;
-            for example in examples {
-                writeln!(f, "    {example}")?;
-            }
-        }
-        for invalid in &self.invalid {
-            writeln!(f, "  INVALID: {invalid}")?;
-        }
-        Ok(())
+        self.tell(f)
     }
 }
