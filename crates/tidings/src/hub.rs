@@ -113,6 +113,7 @@ impl Hub {
             tail: Arc::clone(&tail),
             shards: Arc::clone(&shards),
             metrics: Arc::clone(&metrics),
+            delivery_first: crate::writer::delivery_first(cores),
         })?;
         threads.push(writer_thread);
         let closing = Arc::new((Mutex::new(false), std::sync::Condvar::new()));

@@ -83,17 +83,28 @@ impl Tail {
     /// Waits until the tail is below its hard bound; `false` if it still is not after `patience`.
     pub(crate) fn wait_for_room(&self, patience: Duration) -> bool {
         let has_room = || self.bytes_held() <= self.soft_bytes.saturating_mul(HARD_FACTOR);
-        if has_room() {
+        self.wait(patience, has_room, || {
+            self.trim();
+            has_room()
+        })
+    }
+
+    /// Waits until the shards have passed the head, or for as long as `patience` lasts.
+    pub(crate) fn wait_for_shards(&self, patience: Duration) {
+        let have_passed = || self.lowest_shard() >= self.head();
+        self.wait(patience, have_passed, have_passed);
+    }
+
+    /// Waits until something holds that only moves of the shards bring about. `first` is asked without a lock.
+    fn wait(&self, patience: Duration, first: impl Fn() -> bool, holds: impl Fn() -> bool) -> bool {
+        if first() {
             return true;
         }
         let guard = lock(&self.room_lock);
         // Invariant: said before the shards' positions are looked at. A shard moves first and looks at this then, so one
         // of the two sees the other.
         self.waiting.store(true, Ordering::SeqCst);
-        let waited = self.room.wait_timeout_while(guard, patience, |()| {
-            self.trim();
-            !has_room()
-        });
+        let waited = self.room.wait_timeout_while(guard, patience, |()| !holds());
         self.waiting.store(false, Ordering::SeqCst);
         waited.is_ok_and(|(_, timeout)| !timeout.timed_out())
     }

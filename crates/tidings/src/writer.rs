@@ -26,6 +26,11 @@ const QUEUE_BYTES_MAX: usize = 64 << 20;
 const COMMIT_EVENTS_MAX: usize = 4_096;
 /// … and this many bytes.
 const COMMIT_BYTES_MAX: usize = 8 << 20;
+/// Where there is one core, how long a commit lets delivery of the one before it go first. All is done in turns there: it would
+/// make nothing earlier, and whatever is published meanwhile shares the commit.
+const DELIVERY_FIRST: Duration = Duration::from_millis(20);
+/// … if that one answered so many: publishers that are few and wait for their answers would share nothing.
+const SHARING_MIN: usize = 4;
 /// How long a publisher waits for its turn before it is told 503.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -100,6 +105,13 @@ pub(crate) struct WriterParts {
     pub(crate) tail: Arc<Tail>,
     pub(crate) shards: Arc<Shards>,
     pub(crate) metrics: Arc<Metrics>,
+    /// How long a commit lets delivery of the one before it go first.
+    pub(crate) delivery_first: Duration,
+}
+
+/// How long a commit lets delivery go first where there are so many cores for both.
+pub(crate) fn delivery_first(cores: usize) -> Duration {
+    if cores == 1 { DELIVERY_FIRST } else { Duration::ZERO }
 }
 
 impl Writer {
@@ -151,14 +163,12 @@ impl Writer {
 }
 
 fn run(parts: &WriterParts, mut requests: mpsc::Receiver<Request>) {
-    let mut waiting = None;
+    let (mut waiting, mut answered) = (None, 0);
     while let Some(first) = waiting.take().or_else(|| requests.blocking_recv()) {
         while !parts.tail.wait_for_room(PATIENCE) {
             tracing::warn!("delivery is behind: publishers wait");
         }
-        // Where cores are few, the next groups are being made by threads that wait for this core: let them, so that one
-        // fsync serves them too. Where nobody waits, this returns at once.
-        std::thread::yield_now();
+        let_others_go_first(&parts.tail, parts.delivery_first, answered);
         let mut batch = Batch::default();
         batch.push(first);
         while !batch.is_full() {
@@ -170,8 +180,18 @@ fn run(parts: &WriterParts, mut requests: mpsc::Receiver<Request>) {
                 break;
             }
         }
+        answered = batch.requests.len();
         batch.commit(parts);
     }
+}
+
+/// Where cores are few, the next groups are being made by threads that wait for this core: let them, so that one fsync serves
+/// them too. Where nobody waits, this returns at once.
+fn let_others_go_first(tail: &Tail, delivery_first: Duration, answered: usize) {
+    if answered >= SHARING_MIN && !delivery_first.is_zero() {
+        tail.wait_for_shards(delivery_first);
+    }
+    std::thread::yield_now();
 }
 
 /// What goes into one commit.
@@ -257,6 +277,54 @@ impl From<&AppendError> for CommitError {
             AppendError::Poisoned(_) => Self::Poisoned(error.to_string()),
             AppendError::OutcomeUnknown(_) => Self::OutcomeUnknown,
             AppendError::TooLarge => Self::TooLarge,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+
+    use tidings_core::Seq;
+
+    use super::*;
+    use crate::frame::test_frame;
+
+    /// A commit that no shard has delivered.
+    fn undelivered() -> Arc<Tail> {
+        let tail = Tail::new(Seq::ZERO, 1, 1 << 20);
+        tail.push(vec![test_frame(1, "a")]);
+        Arc::new(tail)
+    }
+
+    /// Tells when the next commit may come.
+    fn next_commit(tail: &Arc<Tail>, delivery_first: Duration, answered: usize) -> Receiver<()> {
+        let (tell, told) = sync_channel(1);
+        let tail = Arc::clone(tail);
+        std::thread::spawn(move || {
+            let_others_go_first(&tail, delivery_first, answered);
+            tell.send(()).unwrap();
+        });
+        told
+    }
+
+    #[test]
+    fn on_one_core_a_commit_that_many_share_waits_for_delivery() {
+        let tail = undelivered();
+        let told = next_commit(&tail, Duration::from_secs(3_600), SHARING_MIN);
+        assert_eq!(told.recv_timeout(Duration::from_millis(50)), Err(RecvTimeoutError::Timeout));
+        tail.passed(0, Seq(1));
+        told.recv_timeout(PATIENCE).expect("delivery wakes the writer");
+    }
+
+    #[test]
+    fn a_commit_does_not_wait_long_nor_for_few_nor_where_there_are_cores() {
+        let hour = Duration::from_secs(3_600);
+        for (delivery_first, answered) in
+            [(delivery_first(1), SHARING_MIN), (hour, SHARING_MIN - 1), (delivery_first(2), usize::MAX)]
+        {
+            let told = next_commit(&undelivered(), delivery_first, answered);
+            told.recv_timeout(PATIENCE).expect("the commit comes");
         }
     }
 }
