@@ -94,7 +94,8 @@ impl Payload {
     }
 
     fn from_raw(raw: &str) -> Self {
-        let text = if raw.contains(['\r', '\n']) { raw.replace(['\r', '\n'], " ") } else { raw.into() };
+        let is_broken = memchr::memchr2(b'\r', b'\n', raw.as_bytes()).is_some();
+        let text = if is_broken { raw.replace(['\r', '\n'], " ") } else { raw.into() };
         Self { text, is_json: true }
     }
 }

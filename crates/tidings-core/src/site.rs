@@ -238,7 +238,7 @@ fn split(text: &str) -> Result<Parts<'_>, NoOrigin> {
 fn authority(text: &str) -> Option<(&str, Option<u16>)> {
     let end = match text.strip_prefix('[') {
         Some(rest) => rest.find(']')? + 2,
-        None => text.find(':').unwrap_or(text.len()),
+        None => text.bytes().position(|b| b == b':').unwrap_or(text.len()),
     };
     let (name, rest) = text.split_at_checked(end)?;
     let port = match rest.strip_prefix(':') {

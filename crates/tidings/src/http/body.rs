@@ -3,6 +3,7 @@
 //! Owns: the bounds of a body in bytes and in time. Does not know: what it holds.
 //! Flow: a request → its whole body, or a problem.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
@@ -40,9 +41,13 @@ pub(super) async fn read(body: Body, bytes_max: usize, too_large: Code) -> Resul
 }
 
 /// The media type of a request, without parameters, in lower case.
-pub(super) fn media_type(headers: &HeaderMap) -> String {
+pub(super) fn media_type(headers: &HeaderMap) -> Cow<'_, str> {
     let value = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    let kind = value.split(';').next().unwrap_or_default().trim();
+    match kind.bytes().any(|b| b.is_ascii_uppercase()) {
+        true => Cow::Owned(kind.to_ascii_lowercase()),
+        false => Cow::Borrowed(kind),
+    }
 }
 
 /// Parses a JSON object. A list of its values in order would pass for one otherwise.
@@ -69,7 +74,7 @@ pub(super) fn json<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, 
 
 /// Requires `application/json`.
 pub(super) fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
-    match media_type(headers).as_str() {
+    match &*media_type(headers) {
         "application/json" => Ok(()),
         other => Err(unsupported(other, "application/json")),
     }

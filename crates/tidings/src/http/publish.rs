@@ -5,10 +5,11 @@
 
 use std::borrow::Cow;
 
+use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -20,6 +21,8 @@ use super::caller::Caller;
 use super::problem::{Code, Problem};
 use crate::publish::{Publication, Published};
 use crate::{Hub, PublishError};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The object of a publish, or of a line of a batch.
 #[derive(Debug, Deserialize)]
@@ -78,7 +81,7 @@ pub(super) async fn publish(
     request: axum::extract::Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    match body::media_type(&parts.headers).as_str() {
+    match &*body::media_type(&parts.headers) {
         "application/json" => {
             let bytes = body::read(body, limits::BODY_BYTES_MAX, Code::BodyTooLarge).await;
             let bytes = bytes.map_err(Problem::uncommitted)?;
@@ -114,7 +117,8 @@ async fn one(hub: &Hub, caller: &Caller, headers: &HeaderMap, bytes: &[u8]) -> R
         (false, false) => StatusCode::CREATED,
     };
     let kind = HeaderValue::from_static("application/json");
-    Ok((status, [(header::CONTENT_TYPE, kind)], answer(&published, names.as_ref())).into_response())
+    Ok((status, [(header::CONTENT_TYPE, kind)], Body::from(answer(&published, names.as_ref())))
+        .into_response())
 }
 
 fn answer(published: &Published, names: Option<&Vec<String>>) -> String {
@@ -137,7 +141,7 @@ fn answer(published: &Published, names: Option<&Vec<String>>) -> String {
 }
 
 async fn batch(hub: &Hub, caller: &Caller, headers: &HeaderMap, bytes: &Bytes) -> Result<Response, Problem> {
-    if headers.contains_key("idempotency-key") {
+    if headers.contains_key(IDEMPOTENCY_KEY) {
         let detail = "in a batch every line has its own `idempotency_key`";
         return Err(Problem::new(Code::IdempotencyHeaderOnBatch, detail));
     }
@@ -170,7 +174,7 @@ async fn batch(hub: &Hub, caller: &Caller, headers: &HeaderMap, bytes: &Bytes) -
         out.push('\n');
     }
     let kind = HeaderValue::from_static("application/x-ndjson");
-    Ok(([(header::CONTENT_TYPE, kind)], out).into_response())
+    Ok(([(header::CONTENT_TYPE, kind)], Body::from(out)).into_response())
 }
 
 fn line_publication(line: &[u8], caller: &Caller) -> Result<Publication, Problem> {
@@ -233,7 +237,7 @@ fn channels(one: Option<Text<'_>>, many: Option<Vec<String>>) -> Result<Vec<Chan
 
 /// The header's key, quoted (as the IETF draft has it) or bare.
 pub(super) fn idempotency_header(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let mut values = headers.get_all("idempotency-key").iter();
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let invalid = || Problem::new(Code::IdempotencyKeyInvalid, "the Idempotency-Key header is not valid");
     if values.next().is_some() {

@@ -56,7 +56,7 @@ impl Scan {
     pub(super) fn read(&mut self, head: &[u8], bounds: &Bounds) -> Result<Option<(usize, Body)>, Offence> {
         loop {
             let unread = head.get(self.searched..).unwrap_or_default();
-            let Some(at) = unread.iter().position(|b| *b == b'\n') else {
+            let Some(at) = memchr::memchr(b'\n', unread) else {
                 self.searched = head.len();
                 return match head.len() > bounds.head_bytes {
                     true => Err(self.too_large(head)),
@@ -125,7 +125,7 @@ impl Scan {
         else {
             return Err(malformed("the request line is not a method, a target and a version"));
         };
-        if method.is_empty() || method.len() > METHOD_BYTES_MAX || !method.iter().all(|b| is_token(*b)) {
+        if method.is_empty() || method.len() > METHOD_BYTES_MAX || !all(method, TOKEN) {
             return Err(malformed("the method is not valid"));
         }
         let is_http_11 = match version {
@@ -147,13 +147,14 @@ impl Scan {
         if matches!(line.first(), Some(b' ' | b'\t')) {
             return Err(malformed("a header field goes on in a second line"));
         }
-        let colon = line.iter().position(|b| *b == b':').unwrap_or(0);
+        let colon = memchr::memchr(b':', line).unwrap_or(0);
         let (name, rest) = line.split_at(colon);
-        if name.is_empty() || !name.iter().all(|b| is_token(*b)) {
+        if name.is_empty() || !all(name, TOKEN) {
             return Err(malformed("the name of a header field is not valid"));
         }
         let value = rest.get(1..).unwrap_or_default();
-        if value.iter().any(|b| (*b < b' ' && *b != b'\t') || *b == 0x7f) {
+        // All of them, even behind a wrong one: that is several at a time.
+        if value.iter().fold(false, |found, b| found | is_control(*b)) {
             return Err(malformed("the value of a header field has a control character"));
         }
         let left = value.iter().take_while(|b| is_blank(**b)).count();
@@ -275,10 +276,33 @@ fn target_read(method: &[u8], target: &[u8]) -> Result<Option<Range<usize>>, Wro
     let path = target.get(path_at..).unwrap_or_default();
     let query = path.iter().position(|b| *b == b'?').unwrap_or(path.len());
     let (path, query) = path.split_at(query);
-    if !path.iter().all(|b| is_of_path(*b)) || !query.iter().all(|b| *b == b'?' || is_of_query(*b)) {
+    if !all(path, PATH) || !all(query, QUERY) {
         return Err(malformed("the target has a character that has to be percent-encoded"));
     }
     Ok(authority)
+}
+
+/// What a byte may be a part of: the name of a method or a field, a path, a query.
+const TOKEN: u8 = 1;
+const PATH: u8 = 2;
+const QUERY: u8 = 4;
+
+/// Looked up rather than compared: every byte of a head is asked.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0_u8;
+    while byte < 0x80 {
+        let token = if is_token(byte) { TOKEN } else { 0 };
+        let path = if is_of_path(byte) { PATH } else { 0 };
+        let query = if is_of_query(byte) { QUERY } else { 0 };
+        classes[byte as usize] = token | path | query;
+        byte += 1;
+    }
+    classes
+};
+
+fn all(bytes: &[u8], class: u8) -> bool {
+    bytes.iter().all(|b| CLASSES.get(usize::from(*b)).is_some_and(|classes| classes & class != 0))
 }
 
 /// RFC 3986, and what browsers do not encode.
@@ -290,8 +314,13 @@ const fn is_of_query(b: u8) -> bool {
     matches!(b, 0x21 | 0x24..=0x3b | 0x3d | 0x3f..=0x7e)
 }
 
+/// Of a field's value.
+const fn is_control(b: u8) -> bool {
+    (b < b' ' && b != b'\t') || b == 0x7f
+}
+
 /// RFC 9110 §5.6.2.
-pub(super) const fn is_token(b: u8) -> bool {
+const fn is_token(b: u8) -> bool {
     b.is_ascii_alphanumeric()
         || matches!(
             b,
