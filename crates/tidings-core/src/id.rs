@@ -132,11 +132,7 @@ impl EventId {
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Every answer to a publish has one: no format of formats.
-        f.write_str(self.epoch.as_str())?;
-        f.write_str("-")?;
-        fmt::Display::fmt(&self.seq.0, f)?;
-        f.write_str(if self.stopped { "~s" } else { "" })
+        write!(f, "{}-{}{}", self.epoch, self.seq, if self.stopped { "~s" } else { "" })
     }
 }
 

@@ -41,9 +41,9 @@ pub(crate) fn run(flags: &ServeFlags) -> Result<()> {
                 "--listen" => tracing::info!(%url, data = %flags.data.display(), "serving"),
                 flag => tracing::info!(%url, flag, "serving"),
             }
-            served.push((listener, hub.router_for(place.role)));
+            served.push((listener, place.role));
         }
-        tidings::serve_all(served, &hub, stop_signal()?).await;
+        tidings::serve_hub(served, &hub, stop_signal()?).await;
         close(hub).await
     })
 }

@@ -13,6 +13,7 @@ use super::File;
 /// Crates of others. A new one is named here and in the message of its commit, with why it and not its rivals.
 const ALLOWED: &[&str] = &[
     "anyhow",
+    "atomic-waker",
     "axum",
     "base64",
     "bytes",

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::problem::{Code, Problem};
@@ -42,11 +42,12 @@ pub(super) async fn read(body: Body, bytes_max: usize, too_large: Code) -> Resul
 
 /// The media type of a request, without parameters, in lower case.
 pub(super) fn media_type(headers: &HeaderMap) -> Cow<'_, str> {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let kind = value.split(';').next().unwrap_or_default().trim();
-    match kind.bytes().any(|b| b.is_ascii_uppercase()) {
-        true => Cow::Owned(kind.to_ascii_lowercase()),
-        false => Cow::Borrowed(kind),
+    let value = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let kind = value.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+    match std::str::from_utf8(kind) {
+        Ok(kind) if !kind.bytes().any(|b| b.is_ascii_uppercase()) => Cow::Borrowed(kind),
+        Ok(kind) => Cow::Owned(kind.to_ascii_lowercase()),
+        Err(_) => Cow::Borrowed(""),
     }
 }
 
@@ -60,7 +61,12 @@ pub(super) fn object<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T
 
 /// Parses JSON; says which field is wrong.
 pub(super) fn json<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|error| {
+    // Text is checked once, as a whole; what is none is refused as whatever it is within.
+    let parsed = match std::str::from_utf8(bytes) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(bytes),
+    };
+    parsed.map_err(|error| {
         let text = error.to_string();
         let code = match error.classify() {
             serde_json::error::Category::Data if text.starts_with("unknown field") => Code::FieldUnknown,

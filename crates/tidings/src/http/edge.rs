@@ -110,6 +110,41 @@ pub(super) struct EdgeLayer {
     pub(super) role: Role,
 }
 
+impl EdgeLayer {
+    /// Tells a request its site, or answers it.
+    fn admit(&self, request: &mut Request) -> (AllowedOrigin, Option<Response>) {
+        let (site, allowed) = self.origins.judge(request);
+        let own = self.origins.refusal(request, &allowed);
+        if own.is_none() {
+            let (extensions, role) = (request.extensions_mut(), self.role);
+            match extensions.get_mut::<Arrival>() {
+                // It is there already: nothing is allocated.
+                Some(arrival) => (arrival.site, arrival.role) = (site, role),
+                None => drop(extensions.insert(Arrival { site, role, ..Arrival::UNKNOWN })),
+            }
+            if allowed.0.is_some() {
+                extensions.insert(allowed.clone());
+            }
+        }
+        (allowed, own)
+    }
+
+    /// The same as the layer around one handler, without a router.
+    pub(super) async fn answer(
+        &self,
+        mut request: Request,
+        handler: impl AsyncFnOnce(Request) -> Response,
+    ) -> Response {
+        let (allowed, own) = self.admit(&mut request);
+        let mut response = match own {
+            Some(own) => own,
+            None => handler(request).await,
+        };
+        dress(&allowed, response.headers_mut());
+        response
+    }
+}
+
 impl<S> Layer<S> for EdgeLayer {
     type Service = Edge<S>;
 
@@ -135,24 +170,8 @@ impl<S: Service<Request, Response = Response, Error = Infallible>> Service<Reque
     }
 
     fn call(&mut self, mut request: Request) -> Answer<S::Future> {
-        let (site, allowed) = self.edge.origins.judge(&request);
-        let own = self.edge.origins.refusal(&request, &allowed);
-        let inner = match own {
-            Some(_) => None,
-            None => {
-                let extensions = request.extensions_mut();
-                let role = self.edge.role;
-                match extensions.get_mut::<Arrival>() {
-                    // It is there already: nothing is allocated.
-                    Some(arrival) => (arrival.site, arrival.role) = (site, role),
-                    None => drop(extensions.insert(Arrival { site, role, ..Arrival::UNKNOWN })),
-                }
-                if allowed.0.is_some() {
-                    extensions.insert(allowed.clone());
-                }
-                Some(self.inner.call(request))
-            }
-        };
+        let (allowed, own) = self.edge.admit(&mut request);
+        let inner = own.is_none().then(|| self.inner.call(request));
         Answer { inner, own, allowed }
     }
 }

@@ -6,15 +6,17 @@
 use std::borrow::Cow;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{FromRequestParts, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use tidings_core::{ChannelName, EventName, Key, Payload, limits};
+use tidings_core::wire::sse::encode;
+use tidings_core::{ChannelName, EventId, EventName, Key, Payload, limits};
 
 use super::body;
 use super::caller::Caller;
@@ -27,7 +29,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The object of a publish, or of a line of a batch.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Request<'a> {
+struct Fields<'a> {
     #[serde(borrow)]
     channel: Option<Text<'a>>,
     channels: Option<Vec<String>>,
@@ -75,29 +77,45 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, 
     <&RawValue>::deserialize(from).map(Some)
 }
 
+/// Where it is.
+pub(super) const PATH: &str = "/v1/publish";
+
+/// The whole answer, without a router: for the one request that comes by the thousand.
+pub(super) async fn answer_to(hub: &Hub, request: Request) -> Response {
+    let (mut parts, body) = request.into_parts();
+    match Caller::from_request_parts(&mut parts, hub).await {
+        Ok(caller) => taken(hub, &caller, &parts, body).await.into_response(),
+        Err(problem) => problem.into_response(),
+    }
+}
+
 pub(super) async fn publish(
     State(hub): State<Hub>,
     caller: Caller,
-    request: axum::extract::Request,
+    request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
+    taken(&hub, &caller, &parts, body).await
+}
+
+async fn taken(hub: &Hub, caller: &Caller, parts: &Parts, body: Body) -> Result<Response, Problem> {
     match &*body::media_type(&parts.headers) {
         "application/json" => {
             let bytes = body::read(body, limits::BODY_BYTES_MAX, Code::BodyTooLarge).await;
             let bytes = bytes.map_err(Problem::uncommitted)?;
-            one(&hub, &caller, &parts.headers, &bytes).await.map_err(Problem::uncommitted_unless_unknown)
+            one(hub, caller, &parts.headers, &bytes).await.map_err(Problem::uncommitted_unless_unknown)
         }
         "application/x-ndjson" => {
             let bytes = body::read(body, limits::BATCH_BYTES_MAX, Code::BatchTooLarge).await;
             let bytes = bytes.map_err(Problem::uncommitted)?;
-            batch(&hub, &caller, &parts.headers, &bytes).await.map_err(Problem::uncommitted_unless_unknown)
+            batch(hub, caller, &parts.headers, &bytes).await.map_err(Problem::uncommitted_unless_unknown)
         }
         other => Err(body::unsupported(other, "application/json").uncommitted()),
     }
 }
 
 async fn one(hub: &Hub, caller: &Caller, headers: &HeaderMap, bytes: &[u8]) -> Result<Response, Problem> {
-    let mut request: Request<'_> = body::object(bytes)?;
+    let mut request: Fields<'_> = body::object(bytes)?;
     let header = idempotency_header(headers)?;
     match (&request.idempotency_key, header) {
         (Some(field), Some(header)) if *field != header => {
@@ -121,10 +139,10 @@ async fn one(hub: &Hub, caller: &Caller, headers: &HeaderMap, bytes: &[u8]) -> R
         .into_response())
 }
 
-fn answer(published: &Published, names: Option<&Vec<String>>) -> String {
+fn answer(published: &Published, names: Option<&Vec<String>>) -> Vec<u8> {
     let mut answer = match (published.ids.as_slice(), names) {
         // The common answer, without a JSON value in between: there are thousands of them.
-        ([id], None) if !published.duplicate => return format!("{{\"id\":\"{id}\"}}"),
+        ([id], None) if !published.duplicate => return answer_of(*id),
         (ids, None) => json!({ "id": ids.first().map(ToString::to_string) }),
         (ids, Some(names)) => {
             let id = |index: usize| ids.get(index).map_or(Value::Null, |id| id.to_string().into());
@@ -137,7 +155,15 @@ fn answer(published: &Published, names: Option<&Vec<String>>) -> String {
     {
         object.insert("duplicate".into(), true.into());
     }
-    answer.to_string()
+    answer.to_string().into_bytes()
+}
+
+fn answer_of(id: EventId) -> Vec<u8> {
+    let mut out = Vec::with_capacity(48);
+    out.extend_from_slice(b"{\"id\":\"");
+    encode::id(&mut out, id);
+    out.extend_from_slice(b"\"}");
+    out
 }
 
 async fn batch(hub: &Hub, caller: &Caller, headers: &HeaderMap, bytes: &Bytes) -> Result<Response, Problem> {
@@ -158,34 +184,40 @@ async fn batch(hub: &Hub, caller: &Caller, headers: &HeaderMap, bytes: &Bytes) -
         parsed.push(line_publication(line, caller).map(|publication| publications.push(publication)));
     }
     let mut results = hub.publish_batch(&publications).await?.into_iter();
-    let mut out = String::with_capacity(numbers.len() * 32);
+    let mut out = Vec::with_capacity(numbers.len() * 32);
     for (number, parsed) in numbers.into_iter().zip(parsed) {
         let result = parsed.and_then(|()| match results.next() {
             Some(result) => Ok(result?),
             None => Err(PublishError::Commit(crate::CommitError::OutcomeUnknown).into()),
         });
         match result {
-            Ok(published) => out.push_str(&answer(&published, None)),
+            Ok(published) => out.extend_from_slice(&answer(&published, None)),
             Err(problem) => {
                 let line = json!({ "line": number, "code": problem.code.as_str(), "detail": problem.detail });
-                out.push_str(&line.to_string());
+                out.extend_from_slice(line.to_string().as_bytes());
             }
         }
-        out.push('\n');
+        out.push(b'\n');
     }
-    let kind = HeaderValue::from_static("application/x-ndjson");
-    Ok(([(header::CONTENT_TYPE, kind)], Body::from(out)).into_response())
+    Ok(respond(StatusCode::OK, "application/x-ndjson", out))
+}
+
+fn respond(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
 }
 
 fn line_publication(line: &[u8], caller: &Caller) -> Result<Publication, Problem> {
-    let request: Request<'_> = body::object(line)?;
+    let request: Fields<'_> = body::object(line)?;
     if request.channels.is_some() {
         return Err(Problem::new(Code::FieldUnknown, "a line of a batch has `channel`, not `channels`"));
     }
     publication(request, caller)
 }
 
-fn publication(request: Request<'_>, caller: &Caller) -> Result<Publication, Problem> {
+fn publication(request: Fields<'_>, caller: &Caller) -> Result<Publication, Problem> {
     let channels = channels(request.channel, request.channels)?;
     caller.require_publishable(&channels)?;
     let payload = match (request.data, request.text) {

@@ -283,6 +283,55 @@ async fn what_a_listener_is_not_for_looks_like_a_path_that_does_not_exist() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hub_alone_answers_as_its_router_does() {
+    let hub = tidings::Hub::open(tidings::Settings::in_memory().dev(true).shards(1)).unwrap();
+    let json = ("content-type", "application/json");
+    let publish = r#"{"channel":"a","data":1}"#;
+    let cases: [(&str, &str, &[(&str, &str)], &str); 11] = [
+        ("POST", "/v1/publish", &[json], publish),
+        ("POST", "/v1/publish?x=1", &[json, ("origin", ORIGIN)], publish),
+        ("POST", "/v1/publish", &[("content-type", "application/x-ndjson")], "{\n"),
+        ("POST", "/v1/publish", &[json], "{"),
+        ("POST", "/v1/publish", &[json], "\u{feff}{}"),
+        ("POST", "/v1/publish", &[], publish),
+        ("POST", "/v1/publish", &[json, ("origin", "https://evil.example")], publish),
+        ("POST", "/v1/publish", &[json, ("host", "evil.example")], publish),
+        ("GET", "/v1/publish", &[json], ""),
+        ("OPTIONS", "/v1/publish", &[("origin", ORIGIN)], ""),
+        ("POST", "/v1/publish/", &[json], publish),
+    ];
+    for role in [Role::everything(), Role::everything().without_admin().without_api_keys(), Role::admin()] {
+        let (routed, alone) = (tcp().await, tcp().await);
+        let addrs = [routed.local_addr().unwrap(), alone.local_addr().unwrap()];
+        let (hub, router) = (hub.clone(), hub.router_for(role));
+        let serving = tokio::spawn(async move {
+            tokio::join!(
+                tidings::serve(routed, router, &hub, std::future::pending()),
+                tidings::serve_hub(vec![(alone, role)], &hub, std::future::pending()),
+            )
+        });
+        for (method, target, headers, body) in cases {
+            let mut seen = Vec::new();
+            for addr in addrs {
+                let answer = request(addr, method, target, headers, body.as_bytes()).await;
+                let mut fields = answer.head.headers.clone();
+                fields.retain(|(name, _)| name != "date");
+                fields.sort();
+                // Of a publish that took effect, the id is another one each time.
+                let body = if answer.status == 201 { String::new() } else { answer.text() };
+                seen.push((answer.status, fields, body));
+            }
+            assert_eq!(seen[0], seen[1], "{role:?} {method} {target} {body}");
+        }
+        serving.abort();
+    }
+}
+
+async fn tcp() -> tokio::net::TcpListener {
+    tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn further_paths_of_the_stream_are_served() {
     let server = Server::start_with(Engine::Memory, |s| s.events_paths(vec!["/api/events".into()])).await;
     for path in ["/api/events", "/v1/events"] {

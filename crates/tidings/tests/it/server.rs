@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 use tidings::log::Retention;
-use tidings::{Hub, Settings};
+use tidings::{Hub, Role, Settings};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -53,9 +53,14 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let (router, served) = (hub.router(), hub.clone());
+        let (served, alone) = (hub.clone(), folder.is_some());
+        let stopped = async { stopped.await.unwrap_or_default() };
+        // Both ways to serve a hub are tested: as the binary does, and as an application does.
         let serving = tokio::spawn(async move {
-            tidings::serve(listener, router, &served, async { stopped.await.unwrap_or_default() }).await;
+            match alone {
+                true => tidings::serve_hub(vec![(listener, Role::everything())], &served, stopped).await,
+                false => tidings::serve(listener, served.router(), &served, stopped).await,
+            }
         });
         Self { addr, hub, settings, folder, stop: Some(stop), serving: Some(serving) }
     }

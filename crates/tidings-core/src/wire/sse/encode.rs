@@ -55,10 +55,18 @@ pub fn body_from(
 /// The last line of a frame and the blank line behind it.
 pub fn id_line(out: &mut Vec<u8>, id: EventId) {
     out.extend_from_slice(b"id: ");
+    self::id(out, id);
+    out.extend_from_slice(b"\n\n");
+}
+
+/// An id, as on its line and wherever else it is told.
+pub fn id(out: &mut Vec<u8>, id: EventId) {
     out.extend_from_slice(id.epoch.as_str().as_bytes());
     out.push(b'-');
     decimal(out, id.seq.0);
-    out.extend_from_slice(if id.stopped { b"~s\n\n" } else { b"\n\n" });
+    if id.stopped {
+        out.extend_from_slice(b"~s");
+    }
 }
 
 /// A whole frame: a body and its id.

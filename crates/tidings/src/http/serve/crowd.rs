@@ -5,12 +5,14 @@
 //! leave for a newer one.
 
 use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll};
 
+use atomic_waker::AtomicWaker;
 use tidings_core::address::counted;
-use tokio::sync::Notify;
 
 /// How many are looked at to find one that may go.
 const LOOKS_MAX: usize = 64;
@@ -38,7 +40,12 @@ struct Seat {
     busy: AtomicUsize,
     /// It has asked something since it was last looked at.
     asked: AtomicBool,
-    leave: Notify,
+    /// It is to end once it is idle.
+    leaves: AtomicBool,
+    /// It is to end at once.
+    closed: AtomicBool,
+    /// Its task. Asked at every step of every request, which is why it is no `Notify`.
+    task: AtomicWaker,
 }
 
 /// A connection that was let in. Dropping it makes room.
@@ -76,6 +83,14 @@ impl Crowd {
         Some(Guest { crowd: Arc::clone(self), seat, address })
     }
 
+    /// Ends all connections.
+    pub(super) fn close(&self) {
+        for seat in self.lock().line.iter().filter_map(Weak::upgrade) {
+            seat.closed.store(true, Ordering::Release);
+            seat.task.wake();
+        }
+    }
+
     /// Asks the connection that has been idle for longest to leave; says whether there was one.
     pub(super) fn make_room(&self) -> bool {
         self.lock().make_room()
@@ -91,12 +106,13 @@ impl Inner {
         let mut looks = 0;
         while let Some(seat) = self.line.pop_front() {
             let Some(seat) = seat.upgrade() else { continue };
-            let busy = seat.busy.load(Ordering::Acquire) > 0;
+            // Whoever is told to end at once is found here, whatever it was asked before.
+            self.line.push_back(Arc::downgrade(&seat));
+            let stays = seat.busy.load(Ordering::Acquire) > 0 || seat.leaves.load(Ordering::Acquire);
             // One that has asked something since gets another round.
-            if busy || seat.asked.swap(false, Ordering::AcqRel) {
-                self.line.push_back(Arc::downgrade(&seat));
-            } else {
-                seat.leave.notify_one();
+            if !stays && !seat.asked.swap(false, Ordering::AcqRel) {
+                seat.leaves.store(true, Ordering::Release);
+                seat.task.wake();
                 return true;
             }
             looks += 1;
@@ -111,7 +127,19 @@ impl Inner {
 impl Guest {
     /// Resolves when the connection is asked to leave.
     pub(super) async fn asked_to_leave(&self) {
-        self.seat.leave.notified().await;
+        poll_fn(|cx| if self.is_asked_to_leave(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+
+    /// Whether it is asked to leave. The task that asks is woken when it is.
+    pub(super) fn is_asked_to_leave(&self, cx: &Context<'_>) -> bool {
+        self.seat.task.register(cx.waker());
+        self.seat.leaves.load(Ordering::Acquire)
+    }
+
+    /// Whether it is to end at once. The task that asks is woken when it is.
+    pub(super) fn is_closed(&self, cx: &Context<'_>) -> bool {
+        self.seat.task.register(cx.waker());
+        self.seat.closed.load(Ordering::Acquire)
     }
 
     /// It has a request; until this is dropped, nobody asks it to leave.
@@ -156,7 +184,7 @@ mod tests {
     use super::*;
 
     fn leaves(guest: &Guest) -> bool {
-        let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+        let context = &mut Context::from_waker(std::task::Waker::noop());
         std::pin::pin!(guest.asked_to_leave()).poll(context).is_ready()
     }
 

@@ -58,7 +58,6 @@ pub(super) async fn serve(door: &Arc<Door>, socket: TcpStream, arrival: Arrival,
         .max_headers(tidings_core::limits::HEAD_FIELDS_MAX)
         .serve_connection(TokioIo::new(Guarded::new(socket, times, Arc::clone(&told))), service);
     let (mut refusing, mut leaving) = (false, false);
-    let mut leave = std::pin::pin!(guest.asked_to_leave());
     let handed = std::future::poll_fn(|cx| {
         loop {
             let done = Pin::new(&mut connection).poll(cx);
@@ -71,7 +70,7 @@ pub(super) async fn serve(door: &Arc<Door>, socket: TcpStream, arrival: Arrival,
                 }
                 return Poll::Ready(None);
             }
-            let leaves = !leaving && leave.as_mut().poll(cx).is_ready();
+            let leaves = !leaving && guest.is_asked_to_leave(cx);
             let refuses = !refusing && told.get().is_some();
             if !leaves && !refuses {
                 return Poll::Pending;
