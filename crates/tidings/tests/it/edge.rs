@@ -282,23 +282,26 @@ async fn what_a_listener_is_not_for_looks_like_a_path_that_does_not_exist() {
     hub.close().unwrap();
 }
 
+/// Method, target, header fields, body.
+type Case = (&'static str, &'static str, &'static [(&'static str, &'static str)], &'static str);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hub_alone_answers_as_its_router_does() {
+    const JSON: (&str, &str) = ("content-type", "application/json");
     let hub = tidings::Hub::open(tidings::Settings::in_memory().dev(true).shards(1)).unwrap();
-    let json = ("content-type", "application/json");
     let publish = r#"{"channel":"a","data":1}"#;
-    let cases: [(&str, &str, &[(&str, &str)], &str); 11] = [
-        ("POST", "/v1/publish", &[json], publish),
-        ("POST", "/v1/publish?x=1", &[json, ("origin", ORIGIN)], publish),
+    let cases: [Case; 11] = [
+        ("POST", "/v1/publish", &[JSON], publish),
+        ("POST", "/v1/publish?x=1", &[JSON, ("origin", ORIGIN)], publish),
         ("POST", "/v1/publish", &[("content-type", "application/x-ndjson")], "{\n"),
-        ("POST", "/v1/publish", &[json], "{"),
-        ("POST", "/v1/publish", &[json], "\u{feff}{}"),
+        ("POST", "/v1/publish", &[JSON], "{"),
+        ("POST", "/v1/publish", &[JSON], "\u{feff}{}"),
         ("POST", "/v1/publish", &[], publish),
-        ("POST", "/v1/publish", &[json, ("origin", "https://evil.example")], publish),
-        ("POST", "/v1/publish", &[json, ("host", "evil.example")], publish),
-        ("GET", "/v1/publish", &[json], ""),
+        ("POST", "/v1/publish", &[JSON, ("origin", "https://evil.example")], publish),
+        ("POST", "/v1/publish", &[JSON, ("host", "evil.example")], publish),
+        ("GET", "/v1/publish", &[JSON], ""),
         ("OPTIONS", "/v1/publish", &[("origin", ORIGIN)], ""),
-        ("POST", "/v1/publish/", &[json], publish),
+        ("POST", "/v1/publish/", &[JSON], publish),
     ];
     for role in [Role::everything(), Role::everything().without_admin().without_api_keys(), Role::admin()] {
         let (routed, alone) = (tcp().await, tcp().await);

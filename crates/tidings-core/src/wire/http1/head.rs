@@ -288,6 +288,7 @@ const PATH: u8 = 2;
 const QUERY: u8 = 4;
 
 /// Looked up rather than compared: every byte of a head is asked.
+#[allow(clippy::indexing_slicing, reason = "the compiler makes the table, and checks it")]
 const CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
     let mut byte = 0_u8;
