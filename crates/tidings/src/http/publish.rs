@@ -134,9 +134,7 @@ async fn one(hub: &Hub, caller: &Caller, headers: &HeaderMap, bytes: &[u8]) -> R
         (true, false) => StatusCode::OK,
         (false, false) => StatusCode::CREATED,
     };
-    let kind = HeaderValue::from_static("application/json");
-    Ok((status, [(header::CONTENT_TYPE, kind)], Body::from(answer(&published, names.as_ref())))
-        .into_response())
+    Ok(respond(status, "application/json", answer(&published, names.as_ref())))
 }
 
 fn answer(published: &Published, names: Option<&Vec<String>>) -> Vec<u8> {
