@@ -185,6 +185,8 @@ struct Entry {
     subscription: Arc<Subscription>,
     /// Where it is served, once a shard has it.
     place: Option<(Arc<Inbox>, Key)>,
+    /// It was closed before a shard had it.
+    is_closed: bool,
 }
 
 const PARTS: usize = 16;
@@ -215,7 +217,7 @@ impl Registry {
         }
         self.metrics.connections.inc();
         let subscription = Arc::new(subscription);
-        let entry = Entry { subscription: Arc::clone(&subscription), place: None };
+        let entry = Entry { subscription: Arc::clone(&subscription), place: None, is_closed: false };
         self.part(subscription.id).insert(subscription.id, entry);
         Ok(Ticket { subscription, registry: Arc::clone(self) })
     }
@@ -313,18 +315,16 @@ impl Registry {
         Ok(Some(Joined { subscription, at }))
     }
 
-    /// Asks the shards to close streams; says how many.
+    /// Asks the shards to close streams; says how many. One that no shard has yet is closed when it does.
     pub(crate) fn close(&self, which: impl Fn(&Subscription) -> bool) -> usize {
         let mut closed = 0;
         for part in &self.parts {
-            let places: Vec<_> = lock(part)
-                .values()
-                .filter(|e| which(&e.subscription))
-                .filter_map(|e| e.place.clone())
-                .collect();
-            closed += places.len();
-            for (inbox, key) in places {
-                inbox.push(Command::Close(key));
+            for entry in lock(part).values_mut().filter(|entry| which(&entry.subscription)) {
+                entry.is_closed = true;
+                closed += 1;
+                if let Some((inbox, key)) = &entry.place {
+                    inbox.push(Command::Close(*key));
+                }
             }
         }
         closed
@@ -348,6 +348,9 @@ impl Ticket {
     /// Says where the stream is served, so that it can be closed.
     pub(crate) fn serve_at(&self, inbox: Arc<Inbox>, key: Key) {
         if let Some(entry) = self.registry.part(self.subscription.id).get_mut(&self.subscription.id) {
+            if entry.is_closed {
+                inbox.push(Command::Close(key));
+            }
             entry.place = Some((inbox, key));
         }
     }
@@ -405,6 +408,21 @@ mod tests {
         assert_eq!(registry.admit(of("ada", "9.9.9.1")).unwrap_err(), Crowded::Subject);
         drop((second, third, others));
         assert!(lock(&registry.subjects.counts).is_empty() && lock(&registry.addresses.counts).is_empty());
+    }
+
+    #[test]
+    fn a_stream_that_is_closed_before_a_shard_has_it_is_closed_then() {
+        let registry = registry(Bounds { streams: 5, per_address: 5, per_subject: None });
+        let eve = registry.admit(of("eve", "")).unwrap();
+        let ada = registry.admit(of("ada", "")).unwrap();
+        assert_eq!(registry.close(|s| *s.subject == *"eve"), 1);
+        let poll = mio::Poll::new().unwrap();
+        let inbox = Inbox::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        let key = |place| Key { place, serial: 1 };
+        ada.serve_at(Arc::clone(&inbox), key(1));
+        eve.serve_at(Arc::clone(&inbox), key(2));
+        let told = inbox.take();
+        assert!(matches!(told.as_slices().0, [Command::Close(who)] if *who == key(2)), "{told:?}");
     }
 
     #[test]

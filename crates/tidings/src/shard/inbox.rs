@@ -133,7 +133,7 @@ impl Inbox {
     }
 
     /// Takes what waits. Everything that is told after this call began wakes the shard again.
-    pub(super) fn take(&self) -> VecDeque<Command> {
+    pub(crate) fn take(&self) -> VecDeque<Command> {
         self.awake.store(false, Ordering::Release);
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.ephemeral = 0;
