@@ -1312,12 +1312,13 @@ ${value}`;
       }, FIRST_BYTES_MS);
       set({ state: "open", since: openedAt, via: Native ? "eventsource" : "fetch" });
     }
+    const lasted = () => openedAt !== null && now() - openedAt >= (retry.resetAfter ?? 1e4);
     function settle(outcome) {
-      if (outcome?.now) rejectedOnce = true;
-      if (openedAt !== null && now() - openedAt >= (retry.resetAfter ?? 1e4)) {
+      if (lasted()) {
         attempt = 0;
         rejectedOnce = false;
       }
+      if (outcome?.now) rejectedOnce = true;
       again();
       watchdog();
       firstBytes();
@@ -1394,7 +1395,7 @@ ${value}`;
     function heedGrant(word, said) {
       granted.abort();
       const { signal } = granted = new AbortController();
-      const stream = { ...link, signal, renewed: rejectedOnce, end: settle };
+      const stream = { ...link, signal, renewed: rejectedOnce && !lasted(), end: settle };
       return rest().then(({ heed: heed2 }) => heed2(context, stream, word, said), report);
     }
     function hide() {

@@ -143,13 +143,16 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
     set({ state: 'open', since: openedAt, via: Native ? 'eventsource' : 'fetch' });
   }
 
+  /** Whether the stream was open for so long that what came before it counts no more. */
+  const lasted = (): boolean => openedAt !== null && now() - openedAt >= (retry.resetAfter ?? 10_000);
+
   /** An attempt is over; without an outcome, because this side has ended it. */
   function settle(outcome?: Outcome): void {
-    if (outcome?.now) rejectedOnce = true;
-    if (openedAt !== null && now() - openedAt >= (retry.resetAfter ?? 10_000)) {
+    if (lasted()) {
       attempt = 0;
       rejectedOnce = false;
     }
+    if (outcome?.now) rejectedOnce = true;
     again();
     watchdog();
     firstBytes();
@@ -244,7 +247,7 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
   function heedGrant(word: string, said: Said): Promise<void> {
     granted.abort();
     const { signal } = (granted = new AbortController());
-    const stream: Granted = { ...link, signal, renewed: rejectedOnce, end: settle };
+    const stream: Granted = { ...link, signal, renewed: rejectedOnce && !lasted(), end: settle };
     return rest().then(({ heed }) => heed(context, stream, word, said), report);
   }
 

@@ -347,6 +347,24 @@ describe('tokens', () => {
     expect(world.states.at(-1)).toBe('closed:unauthorized');
   });
 
+  test('a stream that lasted may be refused as often as there is another token', async () => {
+    let tokens = 0;
+    const token = vi.fn(async () => `token-${(tokens += 1)}`);
+    subscribed({ auth: { token } });
+    await settled();
+    const refusedAfter = async (ms: number) => {
+      await world.last().hello('e-1', { keepalive_ms: 300_000 });
+      await world.pass(ms);
+      await world.last().send('event: tidings.unauthorized\ndata: {"code":"token_expired"}\nid: e-1~s\n\n');
+    };
+    for (const [at, ms] of [0, 60_000, 60_000].entries()) {
+      await refusedAfter(ms);
+      expect([token.mock.calls.length, world.states.at(-1)]).toEqual([at + 2, 'open']);
+    }
+    await refusedAfter(0);
+    expect(world.states.at(-1), 'twice at once').toBe('closed:unauthorized');
+  });
+
   test('a ticket stands in the URL in place of a token', async () => {
     let tickets = 0;
     world.answer = ({ url }) => (url.pathname === '/v1/tickets' ? json(201, { ticket: `t${(tickets += 1)}`, expires_at: 1 }) : undefined);
