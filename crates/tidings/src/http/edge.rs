@@ -128,21 +128,6 @@ impl EdgeLayer {
         }
         (allowed, own)
     }
-
-    /// The same as the layer around one handler, without a router.
-    pub(super) async fn answer(
-        &self,
-        mut request: Request,
-        handler: impl AsyncFnOnce(Request) -> Response,
-    ) -> Response {
-        let (allowed, own) = self.admit(&mut request);
-        let mut response = match own {
-            Some(own) => own,
-            None => handler(request).await,
-        };
-        dress(&allowed, response.headers_mut());
-        response
-    }
 }
 
 impl<S> Layer<S> for EdgeLayer {

@@ -45,12 +45,15 @@ mod health;
 
 pub(crate) mod serve;
 
+use std::convert::Infallible;
+
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::handler::Handler;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use http::Method;
+use tower::{Layer, ServiceExt, service_fn};
 
 use self::arrival::{Group, Role};
 use self::caller::Caller;
@@ -178,12 +181,14 @@ impl Shortcut {
         role.has(group(publish::PATH)).then(|| Self { hub: hub.clone(), edge: hub.edge(role) })
     }
 
-    fn is_for(&self, request: &Request) -> bool {
+    fn is_for(request: &Request) -> bool {
         request.method() == Method::POST && request.uri().path() == publish::PATH
     }
 
-    async fn answer(&self, request: Request) -> Response {
-        self.edge.answer(request, async |request| publish::answer_to(&self.hub, request).await).await
+    async fn answer(&self, request: Request) -> Result<Response, Infallible> {
+        let publish =
+            async |request| Ok(publish::publish(State(self.hub.clone()), request).await.into_response());
+        self.edge.layer(service_fn(publish)).oneshot(request).await
     }
 }
 

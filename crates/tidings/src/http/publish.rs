@@ -7,9 +7,8 @@ use std::borrow::Cow;
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Request, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
-use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
@@ -80,35 +79,19 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, 
 /// Where it is.
 pub(super) const PATH: &str = "/v1/publish";
 
-/// The whole answer, without a router: for the one request that comes by the thousand.
-pub(super) async fn answer_to(hub: &Hub, request: Request) -> Response {
+pub(super) async fn publish(State(hub): State<Hub>, request: Request) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
-    match Caller::from_request_parts(&mut parts, hub).await {
-        Ok(caller) => taken(hub, &caller, &parts, body).await.into_response(),
-        Err(problem) => problem.into_response(),
-    }
-}
-
-pub(super) async fn publish(
-    State(hub): State<Hub>,
-    caller: Caller,
-    request: Request,
-) -> Result<Response, Problem> {
-    let (parts, body) = request.into_parts();
-    taken(&hub, &caller, &parts, body).await
-}
-
-async fn taken(hub: &Hub, caller: &Caller, parts: &Parts, body: Body) -> Result<Response, Problem> {
+    let caller = Caller::from_request_parts(&mut parts, &hub).await?;
     match &*body::media_type(&parts.headers) {
         "application/json" => {
             let bytes = body::read(body, limits::BODY_BYTES_MAX, Code::BodyTooLarge).await;
             let bytes = bytes.map_err(Problem::uncommitted)?;
-            one(hub, caller, &parts.headers, &bytes).await.map_err(Problem::uncommitted_unless_unknown)
+            one(&hub, &caller, &parts.headers, &bytes).await.map_err(Problem::uncommitted_unless_unknown)
         }
         "application/x-ndjson" => {
             let bytes = body::read(body, limits::BATCH_BYTES_MAX, Code::BatchTooLarge).await;
             let bytes = bytes.map_err(Problem::uncommitted)?;
-            batch(hub, caller, &parts.headers, &bytes).await.map_err(Problem::uncommitted_unless_unknown)
+            batch(&hub, &caller, &parts.headers, &bytes).await.map_err(Problem::uncommitted_unless_unknown)
         }
         other => Err(body::unsupported(other, "application/json").uncommitted()),
     }

@@ -180,7 +180,7 @@ impl Door {
     async fn answer(&self, request: Request) -> Result<Response, Infallible> {
         let _counted = Counted::new(&self.server.requests);
         match &self.shortcut {
-            Some(shortcut) if shortcut.is_for(&request) => Ok(shortcut.answer(request).await),
+            Some(shortcut) if Shortcut::is_for(&request) => shortcut.answer(request).await,
             _ => self.router.clone().oneshot(request).await,
         }
     }
