@@ -123,9 +123,11 @@ describe('Of the examples', { concurrency: 3, timeout: 120_000 }, () => {
     await say(ann, 'Ann', 'Hello');
     await shows(bob, '#posts', /Hello/);
     await say(bob, 'Bob', '<b>Hi</b>');
+    await shows(ann, '#posts', /Hi/);
     pages.fate = (method) => (method === 'POST' ? 'lost' : undefined);
     await say(ann, 'Ann', 'Lost on the way back');
-    await shows(bob, '#posts', /way back/);
+    // Whatever became of the answer, the post is there once its event has come.
+    for (const page of [ann, bob]) await eventually('the post', async () => (await states(page)).join() === 'sent,sent,sent');
     pages.fate = (method) => (method === 'POST' ? 503 : undefined);
     await say(ann, 'Ann', 'Not sent');
     await eventually('the failure', () => ann.$('[data-state="failed"]'));
@@ -224,6 +226,8 @@ async function say(page, name, what) {
   }, name, what);
   await click(page, 'form button');
 }
+
+const states = (page) => page.$$eval('#posts li', (all) => all.map(({ dataset }) => dataset.state));
 
 const posts = (page) => page.$$eval('#posts p', (all) => all.map(({ textContent }) => textContent));
 

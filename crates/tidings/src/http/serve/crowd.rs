@@ -203,6 +203,17 @@ mod tests {
     }
 
     #[test]
+    fn whoever_was_asked_to_leave_is_ended_with_the_others() {
+        let crowd = Crowd::new(2, 10);
+        let guests = [crowd.enter(None).unwrap(), crowd.enter(None).unwrap()];
+        assert!(crowd.make_room() && leaves(&guests[0]));
+        let context = Context::from_waker(std::task::Waker::noop());
+        assert!(guests.iter().all(|guest| !guest.is_closed(&context)));
+        crowd.close();
+        assert!(guests.iter().all(|guest| guest.is_closed(&context)));
+    }
+
+    #[test]
     fn when_all_are_busy_nobody_comes_in() {
         let crowd = Crowd::new(2, 10);
         let guests = [crowd.enter(None).unwrap(), crowd.enter(None).unwrap()];
