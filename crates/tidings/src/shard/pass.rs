@@ -92,6 +92,12 @@ impl Pass {
         visit
     }
 
+    /// At most `count` of those that come next.
+    pub(super) fn coming(&self, count: usize) -> &[Visit] {
+        let rest = self.visits.get(self.next..).unwrap_or_default();
+        rest.get(..count).unwrap_or(rest)
+    }
+
     /// What a visit sends. The second form is a chunk of its own, for connections whose channels moved together.
     pub(super) fn chunk(&self, visit: Visit, conn: &Conn) -> Owed<'_> {
         match visit.what {

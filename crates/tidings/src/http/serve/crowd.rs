@@ -7,9 +7,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 use tidings_core::address::counted;
@@ -40,6 +41,8 @@ struct Seat {
     busy: AtomicUsize,
     /// It has asked something since it was last looked at.
     asked: AtomicBool,
+    /// When it came, or the last of its requests was answered.
+    idle_since_ms: AtomicU64,
     /// It is to end once it is idle.
     leaves: AtomicBool,
     /// It is to end at once.
@@ -75,7 +78,8 @@ impl Crowd {
         if let Some(address) = address {
             *inner.addresses.entry(address).or_default() += 1;
         }
-        let seat = Arc::new(Seat::default());
+        let seat = Seat { idle_since_ms: crate::clock::now_ms().into(), ..Seat::default() };
+        let seat = Arc::new(seat);
         inner.line.push_back(Arc::downgrade(&seat));
         if inner.line.len() > 2 * inner.count + LOOKS_MAX {
             inner.line.retain(|seat| seat.strong_count() > 0);
@@ -149,6 +153,15 @@ impl Guest {
         Busy(Arc::clone(&self.seat))
     }
 
+    /// How long it may stay idle from now on, of `limit` in all: nothing is taken of it while a request is answered.
+    pub(super) fn idle_left(&self, now_ms: u64, limit: Duration) -> Duration {
+        if self.requests() > 0 {
+            return limit;
+        }
+        let since = self.seat.idle_since_ms.load(Ordering::Acquire);
+        limit.saturating_sub(Duration::from_millis(now_ms.saturating_sub(since)))
+    }
+
     /// How many requests it has.
     pub(super) fn requests(&self) -> usize {
         self.seat.busy.load(Ordering::Acquire)
@@ -175,6 +188,7 @@ pub(super) struct Busy(Arc<Seat>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
+        self.0.idle_since_ms.store(crate::clock::now_ms(), Ordering::Release);
         self.0.busy.fetch_sub(1, Ordering::AcqRel);
     }
 }
@@ -211,6 +225,19 @@ mod tests {
         assert!(guests.iter().all(|guest| !guest.is_closed(&context)));
         crowd.close();
         assert!(guests.iter().all(|guest| guest.is_closed(&context)));
+    }
+
+    #[test]
+    fn whoever_has_a_request_is_not_idle_and_has_the_whole_time_behind_it() {
+        let (limit, then) = (Duration::from_millis(500), u64::MAX / 2);
+        let guest = Crowd::new(1, 1).enter(None).unwrap();
+        guest.seat.idle_since_ms.store(then, Ordering::Release);
+        assert_eq!(guest.idle_left(then + 200, limit), Duration::from_millis(300));
+        assert_eq!(guest.idle_left(then + 600, limit), Duration::ZERO);
+        let busy = guest.busy();
+        assert_eq!(guest.idle_left(then + 600, limit), limit);
+        drop(busy);
+        assert!(guest.seat.idle_since_ms.load(Ordering::Acquire) < then, "it is the end of the request");
     }
 
     #[test]

@@ -16,6 +16,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+/// An answer of so many bytes is put together: `send` takes one piece, and is what streams have used just before.
+const SMALL_BYTES: usize = 512;
+
 /// What was wrong with the newest request, told to the driver of the connection.
 pub(super) type Told = Arc<OnceLock<Offence>>;
 
@@ -144,6 +147,10 @@ impl AsyncWrite for Guarded {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let mut small = [0; SMALL_BYTES];
+        if let Some(whole) = joined(bufs, &mut small) {
+            return self.poll_write(cx, whole);
+        }
         let this = self.get_mut();
         let written = Pin::new(&mut this.socket).poll_write_vectored(cx, bufs);
         this.poll_write_time(cx, written)
@@ -164,5 +171,31 @@ impl AsyncWrite for Guarded {
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut this.socket).poll_shutdown(cx)
+    }
+}
+
+/// The pieces as one, if there is room for them.
+fn joined<'a>(pieces: &[io::IoSlice<'_>], room: &'a mut [u8]) -> Option<&'a [u8]> {
+    let mut end = 0;
+    for piece in pieces {
+        let begin = end;
+        end += piece.len();
+        room.get_mut(begin..end)?.copy_from_slice(piece);
+    }
+    room.get(..end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_put_together_where_they_fit_and_in_order() {
+        let slices =
+            |pieces: &[&'static [u8]]| pieces.iter().map(|p| io::IoSlice::new(p)).collect::<Vec<_>>();
+        let mut room = [0; 8];
+        assert_eq!(joined(&slices(&[b"head", b"", b"body"]), &mut room), Some(&b"headbody"[..]));
+        assert_eq!(joined(&slices(&[b"head", b"body", b"!"]), &mut room), None);
+        assert_eq!(joined(&slices(&[]), &mut room), Some(&b""[..]));
     }
 }

@@ -6,7 +6,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
@@ -16,10 +16,11 @@ use http::{HeaderValue, Method, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tidings_core::wire::http1::Offence;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 use super::crowd::Guest;
 use super::guarded::{Guarded, Times, Told};
@@ -51,13 +52,14 @@ pub(super) async fn serve(door: &Arc<Door>, socket: TcpStream, arrival: Arrival,
     });
     let times = Times { head: settings.head_timeout, write: settings.write_timeout };
     let mut connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        // Only whole heads come through, so this is how long it may wait for one.
-        .header_read_timeout(settings.idle_timeout)
+        // Heads come through whole, and how long one is waited for is looked at here: hyper's timer would be a new one for
+        // every request.
+        .header_read_timeout(None)
         .max_buf_size(BUFFER_BYTES)
         .max_headers(tidings_core::limits::HEAD_FIELDS_MAX)
         .serve_connection(TokioIo::new(Guarded::new(socket, times, Arc::clone(&told))), service);
     let (mut refusing, mut leaving) = (false, false);
+    let mut idle = std::pin::pin!(tokio::time::sleep(settings.idle_timeout));
     let handed = std::future::poll_fn(|cx| {
         loop {
             let done = Pin::new(&mut connection).poll(cx);
@@ -70,7 +72,8 @@ pub(super) async fn serve(door: &Arc<Door>, socket: TcpStream, arrival: Arrival,
                 }
                 return Poll::Ready(None);
             }
-            let leaves = !leaving && guest.is_asked_to_leave(cx);
+            let idles = is_idle(guest, settings.idle_timeout, idle.as_mut(), cx);
+            let leaves = !leaving && (guest.is_asked_to_leave(cx) || idles);
             let refuses = !refusing && told.get().is_some();
             if !leaves && !refuses {
                 return Poll::Pending;
@@ -91,6 +94,18 @@ pub(super) async fn serve(door: &Arc<Door>, socket: TcpStream, arrival: Arrival,
         }
         (None, _) => {}
     }
+}
+
+/// Whether it has asked nothing for so long that it may go. `look` is the time to look again.
+fn is_idle(guest: &Guest, limit: Duration, mut look: Pin<&mut Sleep>, cx: &mut Context<'_>) -> bool {
+    while look.as_mut().poll(cx).is_ready() {
+        let left = guest.idle_left(crate::clock::now_ms(), limit);
+        if left.is_zero() {
+            return true;
+        }
+        look.as_mut().reset(tokio::time::Instant::now() + left);
+    }
+    false
 }
 
 async fn answer(
