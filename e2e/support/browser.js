@@ -4,9 +4,9 @@
 // Flow: a name → a headless browser for the whole file → pages → snapshots of what their streams got.
 
 import { after } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import puppeteer from 'puppeteer-core';
 
+import { aWhile } from './patience.js';
 import { launchWebKit } from './webkit.js';
 
 export const BROWSERS = ['chromium', 'firefox'];
@@ -39,7 +39,6 @@ const FIREFOX_SETTINGS = {
 
 /** How long anything may take to show in a page; reconnects alone take up to 5 s. */
 const SEEN_MS = 30_000;
-const LOOK_EVERY_MS = 25;
 
 const launched = new Map();
 
@@ -126,14 +125,14 @@ class Stream {
 
   /** What it saw, once `enough` of it is true. */
   async until(what, enough, limitMs = SEEN_MS) {
-    const deadline = performance.now() + limitMs;
+    const begun = performance.now();
     for (;;) {
       const seen = await this.seen();
       if (enough(seen)) return seen;
-      if (performance.now() > deadline) {
+      if (performance.now() > begun + limitMs) {
         throw new Error(`${what} did not happen in ${limitMs} ms; the page saw ${JSON.stringify(seen)}`);
       }
-      await sleep(LOOK_EVERY_MS);
+      await aWhile(begun);
     }
   }
 

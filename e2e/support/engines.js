@@ -5,11 +5,11 @@
 
 import { createServer } from 'node:http';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { build } from 'vite';
 
 import { ENGINE_BROWSERS, openPage } from './browser.js';
+import { aWhile } from './patience.js';
 import { recorder } from './recorder.js';
 import { eventually, root } from './server.js';
 
@@ -18,8 +18,6 @@ export const ENGINES = ['node', ...ENGINE_BROWSERS];
 const CLIENT = process.env.CLIENT ?? join(root, 'js', 'packages', 'client', 'dist', 'index.js');
 const PAGE = '<!doctype html><title>client</title><script type="module" src="/suite.js"></script>';
 
-/** Recorders are asked again and again; a browser answers in some milliseconds. */
-const LOOK_EVERY_MS = 20;
 // Patience, not a promise: three browsers at once on two cores may stand still for long.
 const SEEN_MS = 45_000;
 
@@ -67,12 +65,12 @@ function place(commands, url) {
     ),
     /** The record, once `enough` is true of its counts. */
     async until(name, what, enough, limitMs = SEEN_MS) {
-      const deadline = performance.now() + limitMs;
+      const begun = performance.now();
       while (!enough(await commands.count(name))) {
-        if (performance.now() > deadline) {
+        if (performance.now() > begun + limitMs) {
           throw new Error(`${what} did not happen in ${limitMs} ms; recorded is ${JSON.stringify(await commands.seen(name))}`);
         }
-        await sleep(LOOK_EVERY_MS);
+        await aWhile(begun);
       }
       return commands.seen(name);
     },

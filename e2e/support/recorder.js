@@ -5,6 +5,20 @@
 
 export function recorder({ createClient }) {
   const clients = new Map();
+  /** Who is told of every event of a record. */
+  const told = new WeakMap();
+
+  /** Ends once a record has so many events, or when the time is over. Many wait at once: none of them looks again and again. */
+  const enough = (seen, count, limitMs) => new Promise((resolve) => {
+    const limit = setTimeout(resolve, limitMs);
+    const look = () => {
+      if (seen.events.length < count) return;
+      clearTimeout(limit);
+      resolve();
+    };
+    told.set(seen, look);
+    look();
+  });
 
   /** A callback cannot be sent to a page; a URL that answers with tokens can, and `why` is told to it. */
   const withToken = ({ tokenUrl, send, bearer, ...options }, seen) => {
@@ -29,7 +43,10 @@ export function recorder({ createClient }) {
   /** With `stopped`, events are taken by a loop that begins when it is over. */
   const subscribed = (client, seen, channels, options, stopped = null) => {
     const subscription = client.subscribe(channels, { ...options, live: () => (seen.live = true) });
-    const take = ({ id, event, channel, data }) => seen.events.push({ id, event, channel, data });
+    const take = ({ id, event, channel, data }) => {
+      seen.events.push({ id, event, channel, data });
+      told.get(seen)?.();
+    };
     if (stopped === null) subscription.onAny(take);
     else {
       void (async () => {
@@ -73,8 +90,7 @@ export function recorder({ createClient }) {
         const subscription = subscribed(client, seen, channels, subscribe);
         return { seen, subscription };
       });
-      const limit = Date.now() + limitMs;
-      while (all.some(({ seen }) => seen.events.length < count) && Date.now() < limit) await new Promise((resolve) => setTimeout(resolve, 10));
+      await Promise.all(all.map(({ seen }) => enough(seen, count, limitMs)));
       for (const { subscription } of all) subscription.close();
       return all.map(({ seen }) => seen);
     },
@@ -131,8 +147,7 @@ export function recorder({ createClient }) {
           const [name, spec] = next;
           self.start(name, spec);
           const { seen } = clients.get(name);
-          const limit = Date.now() + limitMs;
-          while (seen.events.length < count && Date.now() < limit) await new Promise((resolve) => setTimeout(resolve, 1));
+          await enough(seen, count, limitMs);
           self.close(name);
           records[name] = seen;
         }

@@ -9,8 +9,9 @@ import { mkdtemp, mkdir, rm } from 'node:fs/promises';
 import { createWriteStream } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+
+import { aWhile } from './patience.js';
 
 export const root = fileURLToPath(new URL('../../', import.meta.url));
 export const output = join(root, 'target', 'e2e');
@@ -200,12 +201,12 @@ export async function lineMatching(child, pattern, limitMs) {
 
 /** Resolves once `check` returns something; what it returned. */
 export async function eventually(what, check, limitMs = 45_000) {
-  const deadline = performance.now() + limitMs;
+  const begun = performance.now();
   for (;;) {
     const found = await check();
     if (found) return found;
-    if (performance.now() > deadline) throw new Error(`${what} did not happen in ${limitMs} ms`);
-    await sleep(25);
+    if (performance.now() > begun + limitMs) throw new Error(`${what} did not happen in ${limitMs} ms`);
+    await aWhile(begun);
   }
 }
 
