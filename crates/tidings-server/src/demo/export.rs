@@ -53,7 +53,7 @@ pub(crate) fn register(hub: &Hub, folder: Folder, rows_per_second: u32) {
         async move {
             let result = export(&job, input, &folder, rows_per_second).await;
             let (title, level) = match &result {
-                Ok(output) => (format!("Export finished: {} rows", output.rows), "success"),
+                Ok(output) => (format!("Export finished: {} rows", report::grouped(output.rows)), "success"),
                 Err(error) => (format!("Export failed: {error:#}"), "warning"),
             };
             super::chatter::notify(&hub, &title, level).await;

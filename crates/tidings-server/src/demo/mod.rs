@@ -94,6 +94,7 @@ fn announce(url: &str, rows: usize, data: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "\n  tidings demo\n")?;
     writeln!(out, "    open      {url}")?;
+    let rows = report::grouped(rows as u64);
     writeln!(
         out,
         "    export    {rows} orders from a bundled CSV, with live progress and a report to download"

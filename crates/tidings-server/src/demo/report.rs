@@ -52,7 +52,7 @@ fn table(out: &mut String, grouping: &Grouping, measure: &str) {
 }
 
 /// 1234567 → 1,234,567.
-fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {

@@ -155,16 +155,11 @@ impl Guest {
 
     /// How long it may stay idle from now on, of `limit` in all: nothing is taken of it while a request is answered.
     pub(super) fn idle_left(&self, now_ms: u64, limit: Duration) -> Duration {
-        if self.requests() > 0 {
+        if self.seat.busy.load(Ordering::Acquire) > 0 {
             return limit;
         }
         let since = self.seat.idle_since_ms.load(Ordering::Acquire);
         limit.saturating_sub(Duration::from_millis(now_ms.saturating_sub(since)))
-    }
-
-    /// How many requests it has.
-    pub(super) fn requests(&self) -> usize {
-        self.seat.busy.load(Ordering::Acquire)
     }
 }
 

@@ -62,7 +62,6 @@ pub(super) async fn serve(door: &Arc<Door>, socket: TcpStream, arrival: Arrival,
             .serve_connection(TokioIo::new(socket), service)
     );
     let mut look = tokio::time::interval(LOOK.min(settings.idle_timeout / 2).max(Duration::from_millis(10)));
-    let mut idle_since = crate::clock::now_ms();
     loop {
         tokio::select! {
             served = &mut connection => {
@@ -75,13 +74,10 @@ pub(super) async fn serve(door: &Arc<Door>, socket: TcpStream, arrival: Arrival,
             () = guest.asked_to_leave() => break,
         }
         let now = crate::clock::now_ms();
-        if guest.requests() > 0 {
-            idle_since = now;
-        }
         if answers.oldest_move_ms().is_some_and(|moved| late(now, moved, settings.write_timeout)) {
             return tracing::debug!("an HTTP/2 connection does not take its answers");
         }
-        if late(now, idle_since, settings.idle_timeout) {
+        if guest.idle_left(now, settings.idle_timeout).is_zero() {
             break;
         }
     }
