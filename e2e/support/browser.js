@@ -6,7 +6,7 @@
 import { after } from 'node:test';
 import puppeteer from 'puppeteer-core';
 
-import { aWhile } from './patience.js';
+import { waitFor } from './patience.js';
 import { launchWebKit } from './webkit.js';
 
 export const BROWSERS = ['chromium', 'firefox'];
@@ -125,15 +125,10 @@ class Stream {
 
   /** What it saw, once `enough` of it is true. */
   async until(what, enough, limitMs = SEEN_MS) {
-    const begun = performance.now();
-    for (;;) {
-      const seen = await this.seen();
-      if (enough(seen)) return seen;
-      if (performance.now() > begun + limitMs) {
-        throw new Error(`${what} did not happen in ${limitMs} ms; the page saw ${JSON.stringify(seen)}`);
-      }
-      await aWhile(begun);
-    }
+    let seen;
+    const came = await waitFor(async () => enough(seen = await this.seen()), limitMs);
+    if (!came) throw new Error(`${what} did not happen in ${limitMs} ms; the page saw ${JSON.stringify(seen)}`);
+    return seen;
   }
 
   async close() {

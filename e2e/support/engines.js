@@ -9,7 +9,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { build } from 'vite';
 
 import { ENGINE_BROWSERS, openPage } from './browser.js';
-import { aWhile } from './patience.js';
+import { waitFor } from './patience.js';
 import { recorder } from './recorder.js';
 import { eventually, root } from './server.js';
 
@@ -65,14 +65,10 @@ function place(commands, url) {
     ),
     /** The record, once `enough` is true of its counts. */
     async until(name, what, enough, limitMs = SEEN_MS) {
-      const begun = performance.now();
-      while (!enough(await commands.count(name))) {
-        if (performance.now() > begun + limitMs) {
-          throw new Error(`${what} did not happen in ${limitMs} ms; recorded is ${JSON.stringify(await commands.seen(name))}`);
-        }
-        await aWhile(begun);
-      }
-      return commands.seen(name);
+      const came = await waitFor(async () => enough(await commands.count(name)), limitMs);
+      const seen = await commands.seen(name);
+      if (!came) throw new Error(`${what} did not happen in ${limitMs} ms; recorded is ${JSON.stringify(seen)}`);
+      return seen;
     },
   };
 }

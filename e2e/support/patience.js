@@ -1,19 +1,23 @@
-// How often a test looks for what nobody tells it.
+// Looking for what nobody tells a test.
 //
-// Owns: the time between two looks. Does not know: what is looked for.
+// Owns: how often it looks, and when it gives up. Does not know: what is looked for.
+// Flow: a check → looks, less often the longer it takes → what the check returned, or nothing.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const LOOK_MIN_MS = 10;
 const LOOK_MAX_MS = 250;
-/** Of the time that was waited already. */
+/** The next look comes after this part of the time that was waited already: looks take time from what is waited for. */
 const SHARE = 1 / 8;
 
-/**
- * Ends a little later: the longer something has been waited for since `begunMs`, the later, as looks take time from what is
- * waited for. In a browser each of them is a message to a page and its answer.
- */
-export function aWhile(begunMs) {
-  const waited = performance.now() - begunMs;
-  return sleep(Math.min(LOOK_MAX_MS, Math.max(LOOK_MIN_MS, waited * SHARE)));
+/** What `check` returned, once that is something; `null` if it did not come to that in time. */
+export async function waitFor(check, limitMs) {
+  const begun = performance.now();
+  for (;;) {
+    const result = await check();
+    if (result) return result;
+    const waited = performance.now() - begun;
+    if (waited > limitMs) return null;
+    await sleep(Math.min(LOOK_MAX_MS, Math.max(LOOK_MIN_MS, waited * SHARE)));
+  }
 }

@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { aWhile } from './patience.js';
+import { waitFor } from './patience.js';
 
 export const root = fileURLToPath(new URL('../../', import.meta.url));
 export const output = join(root, 'target', 'e2e');
@@ -201,13 +201,9 @@ export async function lineMatching(child, pattern, limitMs) {
 
 /** Resolves once `check` returns something; what it returned. */
 export async function eventually(what, check, limitMs = 45_000) {
-  const begun = performance.now();
-  for (;;) {
-    const found = await check();
-    if (found) return found;
-    if (performance.now() > begun + limitMs) throw new Error(`${what} did not happen in ${limitMs} ms`);
-    await aWhile(begun);
-  }
+  const result = await waitFor(check, limitMs);
+  if (result === null) throw new Error(`${what} did not happen in ${limitMs} ms`);
+  return result;
 }
 
 /** Ends a process and returns how it ended; one that ignores SIGTERM is killed and reported. */
