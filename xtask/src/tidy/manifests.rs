@@ -93,6 +93,10 @@ pub(super) fn offences(files: &[File]) -> Result<Vec<String>> {
     offences.extend(lock(&shipped));
     offences.extend(lock(&fuzzed));
     offences.extend(others(&shipped, &fuzzed));
+    let [shipped, fuzzed] = ["Cargo.toml", "fuzz/Cargo.toml"].map(std::fs::read_to_string);
+    if optimized(&shipped?) != optimized(&fuzzed?) {
+        offences.push("fuzz/Cargo.toml: its optimized crates are not those of Cargo.toml".to_owned());
+    }
     Ok(offences)
 }
 
@@ -151,6 +155,11 @@ fn others(shipped: &str, fuzzed: &str) -> Vec<String> {
     offences
 }
 
+/// Crates that the dev profile optimizes. With another list, what one workspace has built would not serve the other.
+fn optimized(manifest: &str) -> HashSet<&str> {
+    manifest.lines().filter_map(|line| line.strip_suffix(".opt-level = 1")).collect()
+}
+
 /// Names and versions of a lock file.
 fn versions(lock: &str) -> HashSet<(&str, &str)> {
     let mut versions = HashSet::new();
@@ -202,5 +211,12 @@ mod tests {
         };
         assert_eq!(others(shipped, &fuzzed("2.0.0")), Vec::<String>::new());
         assert_eq!(others(shipped, &fuzzed("1.0.1")).len(), 1);
+    }
+
+    #[test]
+    fn only_what_is_optimized_by_name_is_in_the_list() {
+        let manifest =
+            "[profile.dev]\nopt-level = 1\n\n[profile.dev.package]\ntokio.opt-level = 1\nb.opt-level = 0\n";
+        assert_eq!(optimized(manifest), HashSet::from(["tokio"]));
     }
 }

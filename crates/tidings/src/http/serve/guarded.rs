@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 /// An answer of so many bytes is put together: `send` takes one piece, and is what streams have used just before.
-const SMALL_BYTES: usize = 512;
+const JOINED_BYTES: usize = 512;
 
 /// What was wrong with the newest request, told to the driver of the connection.
 pub(super) type Told = Arc<OnceLock<Offence>>;
@@ -147,7 +147,7 @@ impl AsyncWrite for Guarded {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut small = [0; SMALL_BYTES];
+        let mut small = [0; JOINED_BYTES];
         if let Some(whole) = joined(bufs, &mut small) {
             return self.poll_write(cx, whole);
         }
