@@ -75,7 +75,7 @@ fn main() -> Result<()> {
         Command::Floor { listen } => return floor::run(listen),
         Command::Subscribers(args) => subscribers::run(&args)?,
         Command::Publish(args) => publish::run(&args)?,
-        Command::Fanout(args) => scenario::fanout::run(&args)?,
+        Command::Fanout(args) => return scenario::fanout::run(&args),
         Command::Idle(args) => scenario::idle::run(&args)?,
         Command::Open(args) => scenario::open::run(&args)?,
         Command::Resume(args) => scenario::resume::run(&args)?,

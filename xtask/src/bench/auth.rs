@@ -14,10 +14,11 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::ROUNDS;
 use super::peer::{Kind, Peer, binary};
 use super::rows::{Table, figure, median};
 
+/// Turns of each kind.
+const ROUNDS: usize = 7;
 /// Subjects of the forward-auth streams.
 const SUBJECTS: &str = "100";
 /// Seconds that an answer of the application is kept, where asks are counted.

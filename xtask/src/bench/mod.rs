@@ -7,16 +7,14 @@ mod auth;
 mod jobs;
 mod peer;
 mod rows;
+mod turns;
 
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use self::peer::{Kind, Peer};
-use self::rows::{Table, figure, median};
-
-/// Turns of each scenario that is compared with the floor. On a machine with neighbours one turn is off by a quarter.
-const ROUNDS: usize = 7;
+use self::rows::{Table, figure, median, quartile};
 
 type Scenario = (&'static str, fn(&mut Table) -> Result<()>);
 
@@ -68,8 +66,8 @@ fn build() -> Result<()> {
 /// One event to all: CPU per delivery and the time to the last subscriber, one publish at a time.
 fn fanout(table: &mut Table) -> Result<()> {
     for count in ["1000", "10000"] {
-        let args = ["fanout", "--subscribers", count, "--seconds", "6"];
-        compare(table, &format!("fan-out, {count} subscribers"), &args, &[])?;
+        let args = ["fanout", "--subscribers", count];
+        compare(table, &format!("fan-out, {count} subscribers"), &args)?;
     }
     Ok(())
 }
@@ -93,20 +91,9 @@ fn overload(table: &mut Table) -> Result<()> {
 
 /// 1,000 channels with 10 subscribers each, published over HTTP on both sides.
 fn many(table: &mut Table) -> Result<()> {
-    let args = [
-        "fanout",
-        "--subscribers",
-        "10000",
-        "--channels",
-        "1000",
-        "--publishers",
-        "64",
-        "--open",
-        "64",
-        "--seconds",
-        "6",
-    ];
-    compare(table, "1,000 channels × 10, HTTP publishes", &args, &[])
+    let args =
+        ["fanout", "--subscribers", "10000", "--channels", "1000", "--publishers", "64", "--open", "64"];
+    compare(table, "1,000 channels × 10, HTTP publishes", &args)
 }
 
 /// Quiet connections.
@@ -216,38 +203,30 @@ fn hostile(table: &mut Table) -> Result<()> {
     no_faults(&result)
 }
 
-/// Floor and server in turns, in the same run: the ratio survives a machine whose speed drifts.
-fn compare(table: &mut Table, name: &str, args: &[&str], flags: &[&str]) -> Result<()> {
+/// Floor and server in turns, in the same run: the ratio of neighbouring turns survives a machine whose speed drifts.
+fn compare(table: &mut Table, name: &str, args: &[&str]) -> Result<()> {
     let floor = Peer::start(Kind::Floor, &[])?;
-    let server = Peer::start(Kind::Tidings, flags)?;
-    let (mut floors, mut ours) = (Vec::new(), Vec::new());
-    for round in 0..ROUNDS {
-        let prefix = format!("r{round}");
-        let args: Vec<&str> = args.iter().copied().chain(["--prefix", &prefix]).collect();
-        let bare = floor.load(&args)?;
-        let result = server.load(&args)?;
-        no_faults(&result)?;
-        floors.push(bare);
-        ours.push(result);
-    }
-    let cost = |of: &[serde_json::Value]| median(of, "/cpu/process_s_per_million");
-    let (bare, own) = (cost(&floors)?, cost(&ours)?);
-    table.row(name, "CPU per delivery, floor", us(bare));
-    table.row("", "CPU per delivery, tidings", us(own));
-    table.row("", "floor ÷ tidings", format!("{:.2}", bare / own));
+    let server = Peer::start(Kind::Tidings, &[])?;
+    let (floors, owns) = turns::take(&floor, &server, args)?;
+    owns.iter().try_for_each(no_faults)?;
+    table.row(name, "CPU per delivery, floor", us(median(&floors, COST)?));
+    table.row("", "CPU per delivery, tidings", us(median(&owns, COST)?));
+    let ratio = |(bare, own)| Ok(figure(own, COST)? / figure(bare, COST)?);
+    let ratios = floors.iter().zip(&owns).map(ratio).collect::<Result<Vec<f64>>>()?;
+    let [low, mid, high] = [1, 2, 3].map(|quarters| quartile(ratios.clone(), quarters));
+    table.row("", "tidings ÷ floor (the middle half)", format!("{:.2} ({:.2}–{:.2})", mid?, low?, high?));
     table.row(
         "",
         "deliveries per second, floor / tidings",
-        format!("{:.0} / {:.0}", median(&floors, "/deliveries_per_s")?, median(&ours, "/deliveries_per_s")?),
+        format!("{:.0} / {:.0}", median(&floors, "/deliveries_per_s")?, median(&owns, "/deliveries_per_s")?),
     );
-    let last = |of: &[serde_json::Value], which: &str| median(of, &format!("/last_subscriber_us/{which}"));
-    table.row(
-        "",
-        "last subscriber p50 / p99",
-        format!("{} / {}", ms(last(&ours, "p50")?), ms(last(&ours, "p99")?)),
-    );
+    let last = |which: &str| median(&owns, &format!("/last_subscriber_us/{which}"));
+    table.row("", "last subscriber p50 / p99", format!("{} / {}", ms(last("p50")?), ms(last("p99")?)));
     Ok(())
 }
+
+/// Where a result has its CPU seconds for a million deliveries, which are microseconds for one.
+const COST: &str = "/cpu/process_s_per_million";
 
 /// A figure of a run that lost or repeated something is no figure.
 fn no_faults(result: &serde_json::Value) -> Result<()> {

@@ -143,9 +143,15 @@ impl Peer {
 
     /// Runs load from core 1, so that the server has core 0 to itself.
     pub(super) fn load(&self, args: &[&str]) -> Result<Value> {
-        let mut command = Command::new("taskset");
-        command.args(["-c", "1"]).arg(binary("tidings-load"));
-        self.run(command, args)
+        self.run(load_on_core_1(), args)
+    }
+
+    /// Starts the same, to be told when to measure.
+    pub(super) fn spawn_load(&self, args: &[&str]) -> Result<Child> {
+        let mut command = load_on_core_1();
+        self.with_args(&mut command, args);
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        child.context("the load cannot be run")
     }
 
     /// Runs load on any core, for scenarios in which the server waits for its disk.
@@ -153,12 +159,15 @@ impl Peer {
         self.run(Command::new(binary("tidings-load")), args)
     }
 
-    fn run(&self, mut command: Command, args: &[&str]) -> Result<Value> {
-        let pid = self.child.id().to_string();
+    fn with_args(&self, command: &mut Command, args: &[&str]) {
         command.args(args).args(["--url", &self.url]);
         if !matches!(args.first(), Some(&"publish" | &"jobs")) {
-            command.args(["--pid", &pid]);
+            command.args(["--pid", &self.child.id().to_string()]);
         }
+    }
+
+    fn run(&self, mut command: Command, args: &[&str]) -> Result<Value> {
+        self.with_args(&mut command, args);
         let output = command.stderr(Stdio::inherit()).output().context("the load cannot be run")?;
         ensure!(output.status.success(), "{} failed", args.join(" "));
         serde_json::from_slice(&output.stdout).context("the load did not print one JSON object")
@@ -176,6 +185,12 @@ impl Drop for Peer {
 /// Inside the repository, because a folder for temporary files may be in memory, where fsync costs nothing.
 fn folder() -> Result<Rc<tempfile::TempDir>> {
     Ok(Rc::new(tempfile::tempdir_in("target")?))
+}
+
+fn load_on_core_1() -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["-c", "1"]).arg(binary("tidings-load"));
+    command
 }
 
 pub(super) fn binary(name: &str) -> PathBuf {

@@ -11,11 +11,15 @@ pub(super) fn figure(result: &Value, at: &str) -> Result<f64> {
     result.pointer(at).and_then(Value::as_f64).with_context(|| format!("no figure {at} in {result}"))
 }
 
+/// The figure that so many quarters of all figures are below: 2 is the median.
+pub(super) fn quartile(mut figures: Vec<f64>, quarters: usize) -> Result<f64> {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() * quarters / 4).copied().context("no runs")
+}
+
 /// The median of a figure over several runs.
 pub(super) fn median(results: &[Value], at: &str) -> Result<f64> {
-    let mut figures = results.iter().map(|r| figure(r, at)).collect::<Result<Vec<f64>>>()?;
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().context("no runs")
+    quartile(results.iter().map(|r| figure(r, at)).collect::<Result<Vec<f64>>>()?, 2)
 }
 
 /// Rows of scenario, figure and value.

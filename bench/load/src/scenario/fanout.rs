@@ -1,5 +1,6 @@
 //! Publishes to many subscribers: CPU per delivery, deliveries per second, latency to the last subscriber.
 
+use std::io::stdin;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -42,22 +43,41 @@ pub(crate) struct Fanout {
     /// Seconds before
     #[arg(long, default_value_t = 1.0)]
     warmup: f64,
+    /// Measure once for every line of standard input, until it ends, instead of once
+    #[arg(long)]
+    turns: bool,
 }
 
-/// Runs it.
-pub(crate) fn run(args: &Fanout) -> Result<Value> {
+/// Runs it, and prints a JSON object for each measurement.
+pub(crate) fn run(args: &Fanout) -> Result<()> {
     let target = Target::parse(&args.server.url)?;
     let mut rig = Rig::new(&target, args.channels, args.publishers)?;
     rig.subscribe(args.subscribers, |index| args.server.subscriber(&target, index % args.channels))?;
-    let pace = if args.rate > 0.0 { Pace::Rate(args.rate) } else { Pace::Closed(args.open) };
     let mut traffic = Traffic::new(&args.server.prefix, args.channels, args.publishers, args.bytes);
-    traffic.run(&mut rig, pace, Duration::from_secs_f64(args.warmup))?;
+    traffic.run(&mut rig, args.pace(), Duration::from_secs_f64(args.warmup))?;
+    if !args.turns {
+        println!("{}", measure(args, &mut rig, &mut traffic)?);
+        return Ok(());
+    }
+    for line in stdin().lines() {
+        line?;
+        println!("{}", measure(args, &mut rig, &mut traffic)?);
+    }
+    Ok(())
+}
+
+impl Fanout {
+    fn pace(&self) -> Pace {
+        if self.rate > 0.0 { Pace::Rate(self.rate) } else { Pace::Closed(self.open) }
+    }
+}
+
+fn measure(args: &Fanout, rig: &mut Rig, traffic: &mut Traffic) -> Result<Value> {
     rig.fleet.tally.take_latencies();
     rig.publishers.take_latencies();
-
     let (before, deliveries) = (Cpu::of(args.server.pid)?, rig.fleet.tally.deliveries);
     let (published, start) = (traffic.published, clock::micros());
-    traffic.run(&mut rig, pace, Duration::from_secs_f64(args.seconds))?;
+    traffic.run(rig, args.pace(), Duration::from_secs_f64(args.seconds))?;
     let seconds = (clock::micros() - start) as f64 / 1e6;
     let cpu = before.until(Cpu::of(args.server.pid)?);
     let tally = &mut rig.fleet.tally;
