@@ -155,8 +155,15 @@ pub(super) const BUILDS: &[Build] = &[
     Build {
         name: "a visited connection forgets its visit",
         file: "crates/tidings/src/shard/connection.rs",
-        find: "        self.place.cursor(shard).max(self.told)",
-        replace: "        self.place.cursor(shard)",
+        find: "        self.place.cursor(cohort).max(self.told)",
+        replace: "        self.place.cursor(cohort)",
+        catchers: &[Unit("tidings", "shard::run")],
+    },
+    Build {
+        name: "what one cohort has got is kept from the others",
+        file: "crates/tidings/src/shard/deliver.rs",
+        find: "self.parts.tail.passed(self.index, self.cohorts.position());",
+        replace: "self.parts.tail.passed(self.index, to);",
         catchers: &[Unit("tidings", "shard::run")],
     },
     Build {

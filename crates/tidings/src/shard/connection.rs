@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tidings_core::connection::{self as core_connection, Place, Timers};
 use tidings_core::{ChannelName, Seq};
 
+use super::cohort::At;
 use super::sink::Sink;
 use crate::frame::Encoding;
 use crate::subscribe::{Subscription, Ticket};
@@ -15,6 +16,8 @@ use crate::subscribe::{Subscription, Ticket};
 #[derive(Debug)]
 pub(super) struct Conn {
     pub(super) serial: u32,
+    /// With whom it is visited.
+    pub(super) cohort: At,
     /// Where it stands. Ids on a stream never go down.
     pub(super) place: Place,
     /// When it is due for a comment, stalled or drained.
@@ -99,10 +102,10 @@ impl Conn {
         self.timers.handle_taken(now_ms, core_connection::Taken { owed: self.blocked, id });
     }
 
-    /// Its position, with the shard at `shard`. While a pass runs, one in step that was already visited stands at the last
+    /// Its position, with its cohort at `cohort`. While a pass runs, one in step that was already visited stands at the last
     /// event that it got, not where the pass began: else it would get the pass's events twice.
-    pub(super) fn stands_at(&self, shard: Seq) -> Seq {
-        self.place.cursor(shard).max(self.told)
+    pub(super) fn stands_at(&self, cohort: Seq) -> Seq {
+        self.place.cursor(cohort).max(self.told)
     }
 
     /// Whether nothing hinders the next write.

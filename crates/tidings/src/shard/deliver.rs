@@ -11,6 +11,7 @@ use tidings_core::connection::Place;
 
 use super::catchup::{BOUND, Errand, Found, end_of, sendable};
 use super::chunk::Chunk;
+use super::cohort::At;
 use super::connection::Conn;
 use super::inbox::Key;
 use super::pass::{Owed, Pass, Visit, What};
@@ -25,22 +26,30 @@ const PASS_BYTES_MAX: usize = 256 * 1024;
 const AHEAD: usize = 16;
 
 impl Shard {
-    /// Begins a pass if the head had moved.
-    pub(super) fn begin_pass(&mut self, head: Seq) {
-        if self.pass.is_some() || head <= self.position {
-            return;
+    /// Goes on with the pass, and with those of other cohorts, until all were visited or `budget` is spent.
+    pub(super) fn drive_passes(&mut self, head: Seq, mut budget: usize) {
+        while budget > 0 {
+            let Some(at) = self.cohorts.next(head) else { return };
+            let pass = self.cohorts.of_mut(at).pass.take().or_else(|| self.begin_pass(at, head));
+            let Some(pass) = pass else { return };
+            budget = self.drive_pass(at, pass, budget);
         }
-        let Some((frames, to)) = self.parts.tail.since(self.position, head, PASS_BYTES_MAX) else {
+    }
+
+    /// What a cohort is owed, up to the head. `None` if the tail does not have it.
+    fn begin_pass(&mut self, at: At, head: Seq) -> Option<Pass> {
+        let cohort = self.cohorts.of(at);
+        let Some((frames, to)) = self.parts.tail.since(cohort.position, head, PASS_BYTES_MAX) else {
             // Invariant: the tail keeps what a shard has not passed.
-            tracing::error!(position = %self.position, "the tail lost frames that a shard needs");
-            return;
+            tracing::error!(position = %cohort.position, "the tail lost frames that a shard needs");
+            return None;
         };
-        let is_deleted = |f: &Frame| self.deleted.get(&f.channel).is_some_and(|upto| f.seq <= *upto);
-        let mut pass = Pass::new(&frames, to, |channel| self.listeners.contains_key(channel), is_deleted);
+        let is_deleted = |f: &Frame| cohort.deleted.get(&f.channel).is_some_and(|upto| f.seq <= *upto);
+        let mut pass = Pass::new(&frames, to, |channel| cohort.listeners.contains_key(channel), is_deleted);
         self.passes = self.passes.wrapping_add(1);
         let mut visits = Vec::new();
         for (channel, index) in pass.channels() {
-            for &place in self.listeners.get(channel).into_iter().flatten() {
+            for &place in cohort.listeners.get(channel).into_iter().flatten() {
                 let Some(conn) = self.conns.get_mut(place as usize) else { continue };
                 if !conn.place.is_in_step() {
                     continue;
@@ -54,31 +63,36 @@ impl Shard {
             }
         }
         pass.set_visits(visits);
-        self.pass = Some(pass);
+        Some(pass)
     }
 
-    /// Visits up to `budget` connections of the pass; ends it when all were visited.
-    pub(super) fn drive_pass(&mut self, budget: usize) {
-        let Some(mut pass) = self.pass.take() else { return };
+    /// Visits up to `budget` connections of a pass; ends it when all were visited. What is left of the budget.
+    fn drive_pass(&mut self, at: At, mut pass: Pass, budget: usize) -> usize {
         for nth in 0..budget {
             if nth % AHEAD == 0 {
                 self.fetch(pass.coming(AHEAD));
             }
             let Some(visit) = pass.next_visit() else {
-                self.position = pass.to;
-                self.parts.tail.passed(self.index, pass.to);
-                self.count();
-                let ahead = std::mem::take(&mut self.ahead);
-                ahead.into_iter().for_each(|key| self.enqueue(key));
-                self.deleted.retain(|_, upto| *upto > pass.to);
-                let told = std::mem::take(&mut self.deletions);
-                told.into_iter().for_each(|(channel, upto)| self.handle_deleted(channel, upto));
-                self.join_waiting();
-                return;
+                self.end_pass(at, pass.to);
+                return budget - nth;
             };
             self.visit(&pass, visit);
         }
-        self.pass = Some(pass);
+        self.cohorts.of_mut(at).pass = Some(pass);
+        0
+    }
+
+    fn end_pass(&mut self, at: At, to: Seq) {
+        let cohort = self.cohorts.of_mut(at);
+        cohort.position = to;
+        cohort.deleted.retain(|_, upto| *upto > to);
+        let (ahead, told) = (std::mem::take(&mut cohort.ahead), std::mem::take(&mut cohort.deletions));
+        let joining = std::mem::take(&mut cohort.joining);
+        self.parts.tail.passed(self.index, self.cohorts.position());
+        self.count();
+        ahead.into_iter().for_each(|key| self.enqueue(key));
+        told.into_iter().for_each(|(channel, upto)| self.delete_in(at, channel, upto));
+        joining.into_iter().for_each(|(key, joining)| self.join(key, joining));
     }
 
     /// Touches connections that are to be visited. A send takes the processor's caches for the kernel, so that each of them
@@ -121,7 +135,7 @@ impl Shard {
 
     /// Sends a chunk. `true` if all of it was taken; else the connection is behind, or gone.
     fn send(&mut self, key: Key, chunk: &Chunk) -> bool {
-        let (now, position) = (self.now_ms, self.position);
+        let (now, (position, _)) = (self.now_ms, self.stand(key));
         let Some(conn) = self.conn(key) else { return false };
         let mut finished = None;
         let all = match conn.sink.offer(&chunk.bytes) {
@@ -164,7 +178,7 @@ impl Shard {
 
     /// Sends something that is no frame, between two frames. In step, what does not fit makes the connection behind.
     pub(super) fn say(&mut self, key: Key, bytes: Bytes) {
-        let (now, position) = (self.now_ms, self.position);
+        let (now, (position, _)) = (self.now_ms, self.stand(key));
         let Some(conn) = self.conn(key) else { return };
         // Invariant: nothing is ever written inside a frame.
         debug_assert!(conn.pending.is_empty(), "something is pending");
@@ -251,7 +265,7 @@ impl Shard {
             return;
         }
         self.tell_deleted(key);
-        let (position, in_pass) = (self.position, self.pass.is_some());
+        let (position, in_pass) = self.stand(key);
         let Some(conn) = self.conn(key) else { return };
         if !conn.wants() {
             return;
@@ -261,8 +275,9 @@ impl Shard {
             return self.close(key);
         }
         if cursor > position || (cursor == position && in_pass) {
-            // It stands where the shard has yet to come.
-            return self.ahead.push(key);
+            // It stands where its cohort has yet to come.
+            let cohort = conn.cohort;
+            return self.cohorts.of_mut(cohort).ahead.push(key);
         }
         if cursor == position {
             conn.place.handle_sent(cursor, position);
@@ -346,7 +361,7 @@ impl Shard {
 
     /// Says which channels were deleted, once, between two frames.
     pub(super) fn tell_deleted(&mut self, key: Key) {
-        let position = self.position;
+        let (position, _) = self.stand(key);
         let Some(conn) = self.conn(key) else { return };
         if !conn.is_free() || conn.rare.as_ref().is_none_or(|r| r.deleted.is_empty()) {
             return;
@@ -376,7 +391,7 @@ impl Shard {
 
     /// In place of a comment, a quiet stream's position: the log has moved and the stream has not.
     pub(super) fn say_cursor(&mut self, key: Key) {
-        let (now, position) = (self.now_ms, self.position);
+        let (now, (position, _)) = (self.now_ms, self.stand(key));
         let Some(conn) = self.conn(key) else { return };
         conn.told = position;
         conn.took(now, true);

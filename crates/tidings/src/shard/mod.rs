@@ -14,6 +14,8 @@ mod connection;
 
 mod pass;
 
+mod cohort;
+
 mod wheel;
 
 mod catchup;

@@ -1,9 +1,9 @@
 //! A shard's thread: its loop, its commands, its timers.
 //!
-//! Owns: the connections, who listens to what, the shard's position P. Does not know: what frames hold.
-//! Flow: events of sockets · commands · a pass, some visits at a time · connections behind, a slice each · timers.
+//! Owns: the connections, what they are told. Does not know: what frames hold.
+//! Flow: events of sockets · commands · passes, some visits at a time · connections behind, a slice each · timers.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use tidings_core::wire::sse::encode;
 use tidings_core::{ChannelName, Seq, limits};
 
 use super::ShardParts;
+use super::cohort::{At, Cohorts};
 use super::connection::Conn;
 use super::inbox::{Command, Ephemeral, Inbox, Key, NewSink, Opening};
-use super::pass::Pass;
 use super::sink::{Feed, Sink};
-use super::until::{Joining, NEVER};
+use super::until::NEVER;
 use super::wheel::Wheel;
 use crate::frame::Encoding;
 
@@ -41,22 +41,10 @@ pub(super) struct Shard {
     pub(super) index: usize,
     pub(super) parts: ShardParts,
     pub(super) conns: Slab<Conn>,
-    /// Who listens to a channel, by place.
-    pub(super) listeners: HashMap<ChannelName, Vec<u32>>,
-    /// Everything up to here was handed to all connections in step. Moves at the end of a pass.
-    pub(super) position: Seq,
-    pub(super) pass: Option<Pass>,
+    pub(super) cohorts: Cohorts,
     pub(super) passes: u32,
     /// Connections behind that want their next slice.
     pub(super) wanting: VecDeque<Key>,
-    /// Connections that stand where this shard has yet to come.
-    pub(super) ahead: Vec<Key>,
-    /// Deletions of what this shard has yet to come to: it is not sent.
-    pub(super) deleted: HashMap<ChannelName, Seq>,
-    /// Deletions that wait for the end of the pass.
-    pub(super) deletions: Vec<(ChannelName, Seq)>,
-    /// Channels that join connections at the end of the pass.
-    pub(super) joining: Vec<(Key, Joining)>,
     pub(super) wheel: Wheel,
     timing: Timing,
     pub(super) now_ms: u64,
@@ -86,17 +74,11 @@ impl Shard {
         };
         Ok(Self {
             index,
-            position: parts.tail.head(),
+            cohorts: Cohorts::new(parts.tail.head()),
             parts,
             conns: Slab::new(),
-            listeners: HashMap::new(),
-            pass: None,
             passes: 0,
             wanting: VecDeque::new(),
-            ahead: Vec::new(),
-            deleted: HashMap::new(),
-            deletions: Vec::new(),
-            joining: Vec::new(),
             wheel: Wheel::new(now_ms),
             timing,
             now_ms,
@@ -119,8 +101,8 @@ impl Shard {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         while !self.stopping {
             // A pass may stop short of the head, and nobody wakes the shard for the rest.
-            let moved = self.parts.tail.head() > self.position;
-            let busy = moved || self.pass.is_some() || !self.wanting.is_empty();
+            let moved = self.parts.tail.head() > self.cohorts.position();
+            let busy = moved || self.cohorts.is_in_pass() || !self.wanting.is_empty();
             let wait = if busy { 0 } else { self.wheel.wait_ms(crate::clock::now_ms()) };
             if let Err(error) = self.poll.poll(&mut events, Some(Duration::from_millis(wait)))
                 && error.kind() != std::io::ErrorKind::Interrupted
@@ -139,8 +121,7 @@ impl Shard {
             for command in self.inbox.take() {
                 self.handle(command);
             }
-            self.begin_pass(head);
-            self.drive_pass(VISITS_PER_TURN);
+            self.drive_passes(head, VISITS_PER_TURN);
             self.drive_behind(SLICES_PER_TURN);
             for key in self.wheel.due(self.now_ms) {
                 self.handle_timer(key);
@@ -195,7 +176,7 @@ impl Shard {
             Command::Until(key, until_ms) => self.set_until(key, until_ms),
             Command::Join(key, joining) => self.join(key, *joining),
             Command::Ephemeral(event) => self.ephemeral(&event),
-            Command::Deleted(channel, upto) => self.handle_deleted(channel, upto),
+            Command::Deleted(channel, upto) => self.handle_deleted(&channel, upto),
             Command::Shed => self.shed(),
             Command::Drain(spread_ms) => self.drain(spread_ms),
             Command::Stop => self.stopping = true,
@@ -220,13 +201,14 @@ impl Shard {
                 Sink::Socket(socket)
             }
         };
-        for channel in &ticket.subscription.channels {
-            self.listeners.entry(channel.clone()).or_default().push(key.place);
-        }
+        let channels = &ticket.subscription.channels;
+        let cohort = self.cohorts.place(channels);
+        channels.iter().for_each(|channel| self.cohorts.of_mut(cohort).list(channel, key.place));
         ticket.serve_at(Arc::clone(&self.inbox), key);
         let seed = Seed(ticket.subscription.id);
         entry.insert(Conn {
             serial: key.serial,
+            cohort,
             place: Place::open(cursor),
             timers: Timers::new(self.now_ms, seed, &self.timing),
             closing: false,
@@ -263,7 +245,7 @@ impl Shard {
         } else {
             self.wait(key, preamble, wait_ms);
         }
-        // It was admitted before a deletion that this shard has told already.
+        // It was admitted before a deletion that its cohort has told already.
         for (channel, upto) in self.deletions_for(key, cursor) {
             self.delete_for(key, &channel, upto);
         }
@@ -277,14 +259,14 @@ impl Shard {
     fn deletions_for(&self, key: Key, cursor: Seq) -> Vec<(ChannelName, Seq)> {
         let Some(conn) = self.conns.get(key.place as usize) else { return Vec::new() };
         let mine = |channel: &ChannelName| conn.subscription().channels.contains(channel);
-        let all = self.deleted.iter().filter(|(channel, upto)| **upto > cursor && mine(channel));
+        let deleted = self.cohorts.of(conn.cohort).deleted.iter();
+        let all = deleted.filter(|(channel, upto)| **upto > cursor && mine(channel));
         all.map(|(channel, upto)| (channel.clone(), *upto)).collect()
     }
 
     /// Ephemeral events go to connections in step that have nothing pending; others never hear of them.
     fn ephemeral(&mut self, event: &Ephemeral) {
-        let places = self.listeners.get(&event.channel).cloned().unwrap_or_default();
-        for place in places {
+        for place in self.cohorts.listeners(&event.channel) {
             let Some(conn) = self.conns.get_mut(place as usize) else { continue };
             if conn.place.is_in_step() && conn.is_free() && !conn.is_over(self.unix_ms) {
                 let key = Key { place, serial: conn.serial };
@@ -297,19 +279,26 @@ impl Shard {
         }
     }
 
-    /// A channel was deleted up to a position. Streams are told between two passes: what a pass has begun to send is sent
-    /// to all of them, so that behind the reset nothing of what is gone comes, and everything else does.
-    pub(super) fn handle_deleted(&mut self, channel: ChannelName, upto: Seq) {
-        if self.pass.is_some() {
-            return self.deletions.push((channel, upto));
+    /// A channel was deleted up to a position.
+    pub(super) fn handle_deleted(&mut self, channel: &ChannelName, upto: Seq) {
+        self.cohorts.all().for_each(|at| self.delete_in(at, channel.clone(), upto));
+    }
+
+    /// Streams are told between two passes: what a pass has begun to send is sent to all of them, so that behind the reset
+    /// nothing of what is gone comes, and everything else does.
+    pub(super) fn delete_in(&mut self, at: At, channel: ChannelName, upto: Seq) {
+        let cohort = self.cohorts.of_mut(at);
+        if cohort.pass.is_some() {
+            return cohort.deletions.push((channel, upto));
         }
-        for place in self.listeners.get(&channel).cloned().unwrap_or_default() {
+        for place in cohort.listeners(&channel) {
             let Some(conn) = self.conns.get(place as usize) else { continue };
             let key = Key { place, serial: conn.serial };
             self.delete_for(key, &channel, upto);
         }
-        if upto > self.position {
-            self.deleted.insert(channel, upto);
+        let cohort = self.cohorts.of_mut(at);
+        if upto > cohort.position {
+            cohort.deleted.insert(channel, upto);
         }
     }
 
@@ -364,11 +353,8 @@ impl Shard {
     }
 
     fn handle_timer(&mut self, key: Key) {
-        let (now, position, in_pass) = (self.now_ms, self.position, self.pass.is_some());
-        let timing = self.timing;
-        let Some(conn) = self.conns.get_mut(key.place as usize).filter(|c| c.serial == key.serial) else {
-            return;
-        };
+        let (now, timing) = (self.now_ms, self.timing);
+        let Some(conn) = self.conn(key) else { return };
         if conn.ended {
             // Timers that were set before the end come too early; the peer has not closed in time at the last one.
             if conn.rare.as_ref().is_none_or(|r| r.linger_until_ms <= now) {
@@ -383,6 +369,7 @@ impl Shard {
         if self.look_at_end(key) {
             return;
         }
+        let (position, in_pass) = self.stand(key);
         let Some(conn) = self.conn(key) else { return };
         let quiet = conn.place.is_in_step() && conn.is_free() && !conn.closing;
         let moved = position > conn.told && !in_pass;
@@ -439,15 +426,17 @@ impl Shard {
         let Some(conn) = self.conns.get(key.place as usize).filter(|c| c.serial == key.serial) else {
             return;
         };
-        for channel in &conn.ticket.subscription.channels {
-            let Some(places) = self.listeners.get_mut(channel) else { continue };
-            if let Some(at) = places.iter().position(|&p| p == key.place) {
-                places.swap_remove(at);
-            }
-            if places.is_empty() {
-                self.listeners.remove(channel);
-            }
-        }
+        let cohort = self.cohorts.of_mut(conn.cohort);
+        conn.ticket.subscription.channels.iter().for_each(|channel| cohort.unlist(channel, key.place));
+    }
+
+    /// Where a connection's cohort stands, and whether that is in the middle of a pass.
+    pub(super) fn stand(&self, key: Key) -> (Seq, bool) {
+        let conn = self.conns.get(key.place as usize).filter(|conn| conn.serial == key.serial);
+        conn.map_or((Seq::ZERO, false), |conn| {
+            let cohort = self.cohorts.of(conn.cohort);
+            (cohort.position, cohort.pass.is_some())
+        })
     }
 
     /// Drops a connection and its socket.
@@ -477,6 +466,7 @@ mod tests {
     use bytes::Bytes;
     use http_body_util::BodyExt;
 
+    use super::super::cohort::LISTENERS;
     use super::*;
     use crate::frame::{Frame, test_frame};
     use crate::log::Retention;
@@ -492,7 +482,8 @@ mod tests {
         let (readers, _) = Readers::start(log.clone(), Arc::clone(&metrics), 0).unwrap();
         let tail = Arc::new(Tail::new(Seq::ZERO, 1, 1 << 20));
         let (keepalive, stall) = (Duration::from_secs(15), Duration::from_secs(300));
-        let bounds = crate::subscribe::Bounds { streams: 10, per_address: 10, per_subject: None };
+        let streams = 3 * LISTENERS;
+        let bounds = crate::subscribe::Bounds { streams, per_address: 10_000, per_subject: None };
         let registry = Registry::new(bounds, Arc::clone(&metrics));
         let life = Duration::from_secs(3_600);
         let parts = ShardParts { tail, log, readers, metrics, keepalive, stall, life };
@@ -523,22 +514,32 @@ mod tests {
         StreamBody(pipe)
     }
 
+    /// Takes what has come.
+    fn read(bodies: &mut [StreamBody], out: &mut [Vec<u8>]) {
+        for (body, out) in bodies.iter_mut().zip(out.iter_mut()) {
+            let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+            while let std::task::Poll::Ready(Some(Ok(part))) =
+                std::pin::pin!(body.frame()).as_mut().poll(context)
+            {
+                out.extend_from_slice(part.data_ref().unwrap());
+            }
+        }
+    }
+
+    /// The events' data, in order.
+    fn numbers(out: &[u8]) -> String {
+        let text = std::str::from_utf8(out).unwrap();
+        text.lines().filter_map(|l| l.strip_prefix("data: ")).filter(|d| d.len() == 1).collect()
+    }
+
     /// Turns of the loop without sockets, reading all bodies, until nothing is left to do.
     fn settle(shard: &mut Shard, bodies: &mut [StreamBody], out: &mut [Vec<u8>]) {
         for _ in 0..20 {
-            for (body, out) in bodies.iter_mut().zip(out.iter_mut()) {
-                let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
-                while let std::task::Poll::Ready(Some(Ok(part))) =
-                    std::pin::pin!(body.frame()).as_mut().poll(context)
-                {
-                    out.extend_from_slice(part.data_ref().unwrap());
-                }
-            }
+            read(bodies, out);
             for command in shard.inbox.take() {
                 shard.handle(command);
             }
-            shard.begin_pass(shard.parts.tail.head());
-            shard.drive_pass(VISITS_PER_TURN);
+            shard.drive_passes(shard.parts.tail.head(), VISITS_PER_TURN);
             shard.drive_behind(SLICES_PER_TURN);
         }
     }
@@ -552,28 +553,46 @@ mod tests {
         assert!(shard.conns.iter().all(|(_, conn)| conn.place.is_in_step()));
 
         shard.parts.tail.push(vec![frame(1), frame(2)]);
-        shard.begin_pass(shard.parts.tail.head());
-        shard.drive_pass(1);
-        assert!(shard.pass.is_some(), "one of the two was visited");
+        shard.drive_passes(shard.parts.tail.head(), 1);
+        assert!(shard.cohorts.is_in_pass(), "one of the two was visited");
         // Larger than what a body takes beside anything else: the visited one is refused.
         let typing = Bytes::from(format!("event: typing\ndata: {}\n\n", "x".repeat(100_000)));
         let event = Ephemeral { channel: channel(), plain: typing.clone(), envelope: typing };
         shard.ephemeral(&event);
-        shard.handle_deleted(channel(), Seq(2));
+        shard.handle_deleted(&channel(), Seq(2));
         assert!(shard.conns.iter().any(|(_, conn)| !conn.place.is_in_step()));
         shard.parts.tail.push(vec![frame(3)]);
         settle(&mut shard, &mut bodies, &mut out);
 
         for out in out {
+            assert_eq!(numbers(&out), "123");
             let text = String::from_utf8(out).unwrap();
-            let numbers: Vec<&str> =
-                text.lines().filter_map(|l| l.strip_prefix("data: ")).filter(|d| d.len() == 1).collect();
-            assert_eq!(numbers, ["1", "2", "3"]);
             assert!(text.ends_with("\n\n"));
             let told: Vec<usize> = text.match_indices("tidings.reset").map(|(at, _)| at).collect();
             assert_eq!(told.len(), 1);
             assert!(told.first() > text.find("data: 2\n").as_ref(), "the deletion is told behind the pass");
         }
+    }
+
+    #[test]
+    fn an_event_goes_to_those_who_still_wait_for_the_last_one_before_those_who_have_it() {
+        let (mut shard, registry) = shard();
+        // What no cohort needs any more is dropped at once.
+        shard.parts.tail = Arc::new(Tail::new(Seq::ZERO, 1, 1));
+        let mut bodies: Vec<StreamBody> = (0..3 * LISTENERS).map(|_| open(&mut shard, &registry)).collect();
+        let mut out = vec![Vec::new(); bodies.len()];
+        settle(&mut shard, &mut bodies, &mut out);
+        for seq in 1..=3 {
+            shard.parts.tail.push(vec![frame(seq)]);
+            shard.drive_passes(shard.parts.tail.head(), LISTENERS);
+        }
+        read(&mut bodies, &mut out);
+        let mut have: Vec<String> = out.iter().map(|out| numbers(out)).collect();
+        have.sort();
+        let each = |numbers: &str| vec![numbers.to_owned(); LISTENERS];
+        assert_eq!(have, [each("1"), each("12"), each("123")].concat());
+        settle(&mut shard, &mut bodies, &mut out);
+        assert!(out.iter().all(|out| numbers(out) == "123"));
     }
 
     #[test]
@@ -604,17 +623,13 @@ mod tests {
         let mut out = [Vec::new(), Vec::new()];
         settle(&mut shard, &mut bodies, &mut out);
         shard.parts.tail.push(vec![frame(1), frame(2)]);
-        shard.begin_pass(shard.parts.tail.head());
-        shard.drive_pass(1);
+        shard.drive_passes(shard.parts.tail.head(), 1);
         let typing = Bytes::from(format!("event: typing\ndata: {}\n\n", "x".repeat(100_000)));
         shard.ephemeral(&Ephemeral { channel: channel(), plain: typing.clone(), envelope: typing });
         assert!(shard.conns.iter().any(|(_, conn)| !conn.place.is_in_step()));
         settle(&mut shard, &mut bodies, &mut out);
         for out in out {
-            let text = String::from_utf8(out).unwrap();
-            let numbers: Vec<&str> =
-                text.lines().filter_map(|l| l.strip_prefix("data: ")).filter(|d| d.len() == 1).collect();
-            assert_eq!(numbers, ["1", "2"]);
+            assert_eq!(numbers(&out), "12");
         }
     }
 
@@ -624,18 +639,16 @@ mod tests {
         // The tail is so small that these are not there: whoever is behind has to ask the log.
         shard.parts.tail = Arc::new(Tail::new(Seq::ZERO, 1, 1));
         shard.parts.tail.push(vec![frame(1), frame(2)]);
-        shard.begin_pass(shard.parts.tail.head());
-        shard.drive_pass(VISITS_PER_TURN);
+        shard.drive_passes(shard.parts.tail.head(), VISITS_PER_TURN);
         shard.parts.tail.push(vec![frame(3)]);
         let mut bodies = [open(&mut shard, &registry)];
         let mut out = [Vec::new()];
-        shard.begin_pass(shard.parts.tail.head());
-        shard.drive_pass(VISITS_PER_TURN);
+        shard.drive_passes(shard.parts.tail.head(), VISITS_PER_TURN);
         shard.drive_behind(SLICES_PER_TURN);
         let (at, conn) = shard.conns.iter().next().unwrap();
         let key = Key { place: place(at), serial: conn.serial };
         assert!(conn.reading);
-        shard.handle_deleted(channel(), Seq(3));
+        shard.handle_deleted(&channel(), Seq(3));
         let frames = [frame(1), frame(2)];
         let chunk = crate::shard::chunk::Chunk::new(frames.iter(), Encoding::Plain);
         shard.found(key, crate::shard::catchup::Found::Frames { chunk, to: Seq(2) });

@@ -82,7 +82,7 @@ impl Shard {
 
     /// Says why, and ends. What is left of a frame is not written: the client has not taken its id.
     pub(super) fn refuse(&mut self, key: Key, refusal: &Refusal) {
-        let (now, position) = (self.now_ms, self.position);
+        let (now, (position, _)) = (self.now_ms, self.stand(key));
         self.begin(key);
         let Some(conn) = self.conn(key).filter(|conn| !conn.closing) else { return };
         // Whatever is still found for it, or owed to it, is not sent.
@@ -104,14 +104,16 @@ impl Shard {
 
     /// Channels join between two passes, where the connection stands: it gets what lies behind that.
     pub(super) fn join(&mut self, key: Key, joining: Joining) {
-        if self.pass.is_some() {
-            return self.joining.push((key, joining));
+        let Some(at) = self.conn(key).map(|conn| conn.cohort) else { return };
+        let cohort = self.cohorts.of_mut(at);
+        if cohort.pass.is_some() {
+            return cohort.joining.push((key, joining));
         }
-        let position = self.position;
+        let position = cohort.position;
         let Joining { subscription, joined } = joining;
         let end = end_of(&*self.parts.log, &subscription.channels);
         let Some(conn) = self.conn(key).filter(|conn| !conn.closing) else { return };
-        let at = conn.place.cursor(position);
+        let cursor = conn.place.cursor(position);
         subscription.set_behind(!conn.place.is_in_step());
         let old = std::mem::replace(&mut conn.ticket.subscription, Arc::clone(&subscription));
         conn.many = subscription.channels.len() > 1;
@@ -127,19 +129,11 @@ impl Shard {
                 rare.grace = grace.into();
             }
         }
+        let cohort = self.cohorts.of_mut(at);
         let new = subscription.channels.iter().skip(old.channels.len());
-        for channel in new {
-            self.listeners.entry(channel.clone()).or_default().push(key.place);
-        }
+        new.for_each(|channel| cohort.list(channel, key.place));
         self.enqueue(key);
         // Nobody waits for the answer any more: the channels have joined all the same.
-        joined.send(at).unwrap_or_default();
-    }
-
-    /// Those that had to wait for the end of a pass.
-    pub(super) fn join_waiting(&mut self) {
-        for (key, joining) in std::mem::take(&mut self.joining) {
-            self.join(key, joining);
-        }
+        joined.send(cursor).unwrap_or_default();
     }
 }
