@@ -3,6 +3,7 @@
 // Owns: the smallest configuration around such a file. Does not know: what is behind it.
 // Flow: a file and an upstream → nginx on a free port → its URL → gone when the test ends.
 
+import { randomInt } from 'node:crypto';
 import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -45,11 +46,18 @@ function addressed(recipe, address, upstream) {
   return recipe.replaceAll('listen 80;', `listen ${address};`).replaceAll('http://127.0.0.1:4080;', `${upstream};`);
 }
 
+/** Below those that the kernel gives to whoever asks for any, of which there are many at once, and above those that browsers refuse. */
+const PORTS = { from: 10_100, to: 32_000 };
+
 /** A port that was free a moment ago: nginx cannot say which one it took. */
 export async function freePort() {
-  const listener = createServer();
-  await new Promise((resolve) => listener.listen(0, '127.0.0.1', resolve));
-  const { port } = listener.address();
-  await new Promise((resolve) => listener.close(resolve));
-  return port;
+  for (;;) {
+    const port = randomInt(PORTS.from, PORTS.to);
+    const listener = createServer();
+    const isFree = await new Promise((resolve) => {
+      listener.on('error', () => resolve(false));
+      listener.listen(port, () => listener.close(() => resolve(true)));
+    });
+    if (isFree) return port;
+  }
 }

@@ -32,7 +32,7 @@ async function loggedIn(t, name, { kind, place, user = 'alice' }) {
 
 for (const name of BROWSERS) {
   // One after the other: a browser has one jar of cookies for 127.0.0.1.
-  describe(`EventSource with a cookie in ${name}`, { timeout: 240_000 }, () => {
+  describe(`EventSource with a cookie in ${name}`, { timeout: 600_000 }, () => {
     for (const kind of KINDS) {
       for (const place of PLACES) {
         test(`hears its own user's channel and nobody else's, with ${kind}, ${place}`, async (t) => {

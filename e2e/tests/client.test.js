@@ -29,7 +29,7 @@ const matrix = new Map(Object.keys(CASES).map((name) => [name, new Map()]));
 describe('The client', { concurrency: 3 }, () => {
   for (const { name, engine, options } of PLACES) {
     const native = options.transport === 'eventsource';
-    describe(`in ${name}`, { concurrency: 6, timeout: 240_000 }, () => {
+    describe(`in ${name}`, { concurrency: 6, timeout: 600_000 }, () => {
       for (const [title, one] of Object.entries(CASES)) {
         if ((native && !one.native) || (engine === 'node' && one.page)) continue;
         test(title, async (t) => {

@@ -29,7 +29,7 @@ const EVENTS = [
 const SPEC = { options: { retry: { base: 1, max: 5 }, share: false }, channels: 'orders' };
 
 // Two engines at once: a client that waits for its second try takes no time of a processor.
-describe('A stream that is cut', { concurrency: 2, timeout: 300_000 }, () => {
+describe('A stream that is cut', { concurrency: 2, timeout: 600_000 }, () => {
   for (const engine of ENGINES) {
     test(`in ${engine}, into its bytes, is the same stream`, async (t) => {
       const { place, proxy, before, owed } = await begin(t, engine);

@@ -16,7 +16,7 @@ const LONGER_S = 25;
 // All at once: they do little but wait.
 describe('A token that ends', { concurrency: ENGINES.length }, () => {
   for (const engine of ENGINES) {
-    describe(`in ${engine}`, { concurrency: 5, timeout: 240_000 }, () => {
+    describe(`in ${engine}`, { concurrency: 5, timeout: 600_000 }, () => {
       test('is replaced in time, on the same stream', async (t) => {
         const c = await begin(t, engine, LONGER_S);
         await c.publishFor(2 * LONGER_S * 1_000);

@@ -23,7 +23,7 @@ const STEPS: &[Step] = &[
     ("no_std", no_std::run),
     ("build", || cargo(&["build", "--workspace", "--locked"])),
     ("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
-    ("tests", || cargo(&["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"])),
+    ("tests", tests),
     ("doctests", || cargo(&["test", "--workspace", "--doc", "--no-fail-fast"])),
     ("docs", docs),
     ("js", js),
@@ -59,6 +59,15 @@ fn program<A: AsRef<OsStr>>(name: &str, arguments: &[A], limit: Duration) -> Res
     let mut program = Command::new(name);
     program.args(arguments);
     command(program, limit)
+}
+
+/// More at once than there are cores: those that talk to servers mostly wait.
+fn tests() -> Result<()> {
+    let threads = 2 * std::thread::available_parallelism()?.get();
+    let mut tests = Command::new("cargo");
+    tests.args(["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"]);
+    tests.env("RUST_TEST_THREADS", threads.to_string());
+    command(tests, STEP_LIMIT)
 }
 
 fn docs() -> Result<()> {

@@ -1,4 +1,4 @@
-//! Where a connection stands: at its shard's position, or at its own.
+//! Where a connection stands: at the position of its cohort (those that are visited with it), or at its own.
 //!
 //! Owns: when a connection falls behind and when it is back in step. Does not know: what is read or written.
 //! Flow: opened behind → slices → in step → (a write that did not fit) → behind → slices → in step.
@@ -20,9 +20,9 @@ use crate::Seq;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// At the shard's position, wherever that moves.
+    /// At its cohort's position, wherever that moves.
     InStep,
-    /// At its own position. It may also lie before the shard: then the shard's passes are not for it.
+    /// At its own position. It may also lie before the cohort: then the cohort's passes are not for it.
     Behind(Seq),
 }
 
@@ -33,30 +33,30 @@ impl Place {
         Self::Behind(cursor)
     }
 
-    /// Whether a pass of the shard is for this connection.
+    /// Whether a pass of the cohort is for this connection.
     #[must_use]
     pub fn is_in_step(self) -> bool {
         self == Self::InStep
     }
 
-    /// The position, with the shard at `shard`.
+    /// The position, with the cohort at `cohort`.
     #[must_use]
-    pub fn cursor(self, shard: Seq) -> Seq {
+    pub fn cursor(self, cohort: Seq) -> Seq {
         match self {
-            Self::InStep => shard,
+            Self::InStep => cohort,
             Self::Behind(cursor) => cursor,
         }
     }
 
-    /// Everything up to `upto` was handed to the socket, with the shard at `shard` now. Only a cursor that *equals* the
-    /// shard's position is in step: one beside it would get events twice or not at all.
-    pub fn handle_sent(&mut self, upto: Seq, shard: Seq) {
+    /// Everything up to `upto` was handed to the socket, with the cohort at `cohort` now. Only a cursor that *equals* the
+    /// cohort's position is in step: one beside it would get events twice or not at all.
+    pub fn handle_sent(&mut self, upto: Seq, cohort: Seq) {
         // Ids on a stream never go down.
         let cursor = match *self {
             Self::InStep => upto,
             Self::Behind(cursor) => cursor.max(upto),
         };
-        *self = if cursor == shard { Self::InStep } else { Self::Behind(cursor) };
+        *self = if cursor == cohort { Self::InStep } else { Self::Behind(cursor) };
     }
 }
 
