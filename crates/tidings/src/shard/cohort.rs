@@ -19,6 +19,8 @@ use super::until::Joining;
 pub(super) const LISTENERS: usize = if cfg!(debug_assertions) { 4 } else { 512 };
 /// With so many, an event waits for at most a sixteenth of its way to everybody before it is on it.
 const COHORTS_MAX: u8 = 16;
+/// With at most so many channels, a cohort looks for theirs and not through all that was published.
+const FEW_CHANNELS: usize = 8;
 
 /// Some connections of a shard. Those in step have no position of their own: they stand at the cohort's.
 #[derive(Debug, Default)]
@@ -55,6 +57,11 @@ impl Cohort {
     /// How many listen to the one of these channels that most listen to.
     fn most(&self, channels: &[ChannelName]) -> usize {
         channels.iter().filter_map(|channel| self.listeners.get(channel)).map(Vec::len).max().unwrap_or(0)
+    }
+
+    /// The channels that anybody listens to, if they are few: those of all cohorts but the first mostly are.
+    pub(super) fn few_channels(&self) -> Option<Vec<ChannelName>> {
+        (self.listeners.len() <= FEW_CHANNELS).then(|| self.listeners.keys().cloned().collect())
     }
 
     pub(super) fn list(&mut self, channel: &ChannelName, place: u32) {

@@ -19,9 +19,12 @@ use super::run::{LINGER_MS, Shard};
 use super::sink::Taken;
 use crate::frame::Frame;
 use crate::subscribe::Subscription;
+use crate::tail::SliceBound;
 
 /// Bytes of frames in one pass: more is another pass, so that nobody waits long.
 const PASS_BYTES_MAX: usize = 256 * 1024;
+/// The same where the frames of few channels are looked for.
+const PASS_OF_FEW: SliceBound = SliceBound { events_max: 4_096, bytes_max: PASS_BYTES_MAX };
 /// How many visits ahead connections are fetched from memory.
 const AHEAD: usize = 16;
 
@@ -38,8 +41,12 @@ impl Shard {
 
     /// What a cohort is owed, up to the head. `None` if the tail does not have it.
     fn begin_pass(&mut self, at: At, head: Seq) -> Option<Pass> {
-        let cohort = self.cohorts.of(at);
-        let Some((frames, to)) = self.parts.tail.since(cohort.position, head, PASS_BYTES_MAX) else {
+        let (cohort, tail) = (self.cohorts.of(at), &self.parts.tail);
+        let found = match cohort.few_channels() {
+            Some(channels) => tail.slice(&channels, cohort.position, head, PASS_OF_FEW),
+            None => tail.since(cohort.position, head, PASS_BYTES_MAX),
+        };
+        let Some((frames, to)) = found else {
             // Invariant: the tail keeps what a shard has not passed.
             tracing::error!(position = %cohort.position, "the tail lost frames that a shard needs");
             return None;
