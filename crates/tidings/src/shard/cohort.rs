@@ -17,7 +17,7 @@ use super::until::Joining;
 
 /// Listeners of one channel that are one cohort: two turns of visits. Few in debug builds, so that tests meet several.
 pub(super) const LISTENERS: usize = if cfg!(debug_assertions) { 4 } else { 512 };
-/// With so many, an event waits for at most a sixteenth of its way to everybody before it is on it.
+/// With so many, an event that comes in the middle of a pass waits for a sixteenth of the way to everybody.
 const COHORTS_MAX: u8 = 16;
 /// With at most so many channels, a cohort looks for theirs and not through all that was published.
 const FEW_CHANNELS: usize = 8;
