@@ -24,6 +24,9 @@ use crate::tail::SliceBound;
 pub(crate) const BOUND: SliceBound =
     SliceBound { events_max: limits::SLICE_EVENTS_MAX, bytes_max: limits::SLICE_BYTES_MAX };
 
+/// The bounds of a connection's first one: its first event waits for all that is read with it.
+pub(crate) const FIRST: SliceBound = SliceBound { events_max: 16, ..BOUND };
+
 /// A connection that wants its next slice. Each has one at most.
 #[derive(Debug)]
 pub(crate) struct Errand {
@@ -32,6 +35,7 @@ pub(crate) struct Errand {
     pub(crate) subscription: Arc<Subscription>,
     pub(crate) cursor: Seq,
     pub(crate) upto: Seq,
+    pub(crate) bound: SliceBound,
     /// Per channel: what is gone up to here is no news. Empty if nothing is.
     pub(crate) grace: Box<[Seq]>,
 }
@@ -142,7 +146,8 @@ impl Readers {
         let meant: Vec<usize> = (0..channels.len()).filter(owed).collect();
         let wanted: Vec<Want<'_>> =
             meant.iter().filter_map(|&i| Some(Want { channel: channels.get(i)?, after: after(i) })).collect();
-        let limit = ReadLimit { upto: errand.upto, events_max: BOUND.events_max, bytes_max: BOUND.bytes_max };
+        let SliceBound { events_max, bytes_max } = errand.bound;
+        let limit = ReadLimit { upto: errand.upto, events_max, bytes_max };
         match self.log.read(&wanted, limit) {
             Ok(ReadOutcome::Events { records, to }) => {
                 let epochs = self.log.epochs();

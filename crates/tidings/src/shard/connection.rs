@@ -30,6 +30,8 @@ pub(super) struct Conn {
     pub(super) waiting: bool,
     /// A reader thread has its errand.
     pub(super) reading: bool,
+    /// The log was read for it before.
+    pub(super) has_read: bool,
     /// It stands in the list of those that want their next slice.
     pub(super) queued: bool,
     /// `shutdown` was done; only the peer's end is awaited, until the wheel says that it took too long.

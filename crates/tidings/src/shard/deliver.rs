@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tidings_core::Seq;
 use tidings_core::connection::Place;
 
-use super::catchup::{BOUND, Errand, Found, end_of, sendable};
+use super::catchup::{BOUND, Errand, FIRST, Found, end_of, sendable};
 use super::chunk::Chunk;
 use super::cohort::At;
 use super::connection::Conn;
@@ -305,11 +305,12 @@ impl Shard {
                 self.send_slice(key, &sendable(&frames, &subscription), to);
             }
             None => {
-                if let Some(conn) = self.conn(key) {
-                    conn.reading = true;
-                }
                 let inbox = self.inbox();
-                self.parts.readers.ask(Errand { inbox, key, subscription, cursor, upto: position, grace });
+                let Some(conn) = self.conn(key) else { return };
+                conn.reading = true;
+                let bound = if std::mem::replace(&mut conn.has_read, true) { BOUND } else { FIRST };
+                let errand = Errand { inbox, key, subscription, cursor, upto: position, bound, grace };
+                self.parts.readers.ask(errand);
             }
         }
     }

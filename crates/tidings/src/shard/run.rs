@@ -215,6 +215,7 @@ impl Shard {
             blocked: false,
             waiting: false,
             reading: false,
+            has_read: false,
             queued: false,
             ended: false,
             many: ticket.subscription.channels.len() > 1,
