@@ -40,7 +40,7 @@ impl Shard {
     }
 
     /// What a cohort is owed, up to the head. `None` if the tail does not have it.
-    fn begin_pass(&mut self, at: At, head: Seq) -> Option<Pass> {
+    pub(super) fn begin_pass(&mut self, at: At, head: Seq) -> Option<Pass> {
         let (cohort, tail) = (self.cohorts.of(at), &self.parts.tail);
         let found = match cohort.few_channels() {
             Some(channels) => tail.slice(&channels, cohort.position, head, PASS_OF_FEW),
@@ -83,7 +83,7 @@ impl Shard {
                 self.end_pass(at, pass.to);
                 return budget - nth;
             };
-            self.visit(&pass, visit);
+            self.visit(at, &pass, visit);
         }
         self.cohorts.of_mut(at).pass = Some(pass);
         0
@@ -111,10 +111,11 @@ impl Shard {
         );
     }
 
-    fn visit(&mut self, pass: &Pass, visit: Visit) {
+    fn visit(&mut self, at: At, pass: &Pass, visit: Visit) {
         let Some(conn) = self.conns.get_mut(visit.place as usize) else { return };
-        // A connection that came or fell behind since the pass began is served from its own cursor.
-        if !conn.place.is_in_step() || conn.closing {
+        // A connection that came or fell behind since the pass began is served from its own cursor. One that came to this
+        // place may be of another cohort, and in step there.
+        if conn.cohort != at || !conn.place.is_in_step() || conn.closing {
             return;
         }
         if conn.is_over(self.unix_ms) {

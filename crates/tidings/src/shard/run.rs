@@ -500,8 +500,12 @@ mod tests {
     }
 
     fn open(shard: &mut Shard, registry: &Arc<Registry>) -> StreamBody {
+        listen(shard, registry, channel())
+    }
+
+    fn listen(shard: &mut Shard, registry: &Arc<Registry>, channel: ChannelName) -> StreamBody {
         let pipe = BodyPipe::new();
-        let subscription = Subscription::new("dev", vec![channel()], Encoding::Plain);
+        let subscription = Subscription::new("dev", vec![channel], Encoding::Plain);
         shard.open(Opening {
             until_ms: None,
             wait_ms: 0,
@@ -594,6 +598,36 @@ mod tests {
         assert_eq!(have, [each("1"), each("12"), each("123")].concat());
         settle(&mut shard, &mut bodies, &mut out);
         assert!(out.iter().all(|out| numbers(out) == "123"));
+    }
+
+    #[test]
+    fn who_takes_the_place_of_another_cohorts_connection_gets_nothing_of_its_pass() {
+        let (mut shard, registry) = shard();
+        let mut bodies: Vec<StreamBody> = (0..=LISTENERS).map(|_| open(&mut shard, &registry)).collect();
+        let mut out = vec![Vec::new(); bodies.len()];
+        settle(&mut shard, &mut bodies, &mut out);
+        // The second cohort is in the middle of its pass: its only connection is yet to be visited.
+        let (at, conn) = shard.conns.iter().last().unwrap();
+        let gone = Key { place: place(at), serial: conn.serial };
+        let second = conn.cohort;
+        shard.parts.tail.push(vec![frame(1)]);
+        let head = shard.parts.tail.head();
+        while shard.cohorts.of(second).position < head && shard.cohorts.of(second).pass.is_none() {
+            shard.drive_passes(head, 1);
+            if shard.cohorts.next(head) == Some(second) && shard.cohorts.of(second).pass.is_none() {
+                let pass = shard.begin_pass(second, head).unwrap();
+                shard.cohorts.of_mut(second).pass = Some(pass);
+            }
+        }
+        shard.remove(gone);
+        let other = ChannelName::parse("b").unwrap();
+        let mut new = [listen(&mut shard, &registry, other)];
+        assert!(shard.conns.contains(gone.place as usize), "it has the same place");
+        shard.drive_behind(SLICES_PER_TURN);
+        shard.drive_behind(SLICES_PER_TURN);
+        let mut got = [Vec::new()];
+        settle(&mut shard, &mut new, &mut got);
+        assert_eq!(numbers(&got[0]), "", "an event of a channel that it does not listen to");
     }
 
     #[test]
