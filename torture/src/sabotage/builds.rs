@@ -78,8 +78,8 @@ pub(super) const BUILDS: &[Build] = &[
     Build {
         name: "drop what is pending of a slow connection",
         file: "crates/tidings/src/shard/deliver.rs",
-        find: "let cursor = rest.reached.unwrap_or(conn.stands_at(position));",
-        replace: "let cursor = chunk.last().unwrap_or(conn.stands_at(position));",
+        find: "let cursor = rest.reached.unwrap_or_else(|| self.stands_at(key));",
+        replace: "let cursor = chunk.last().unwrap_or_else(|| self.stands_at(key));",
         catchers: &[Torture(10)],
     },
     Build {
@@ -162,8 +162,8 @@ pub(super) const BUILDS: &[Build] = &[
     Build {
         name: "a pass visits whoever has come to a place",
         file: "crates/tidings/src/shard/deliver.rs",
-        find: "        if conn.cohort != at || !conn.place.is_in_step() || conn.closing {",
-        replace: "        if (conn.cohort != at && false) || !conn.place.is_in_step() || conn.closing {",
+        find: "        let (key, unix) = (visit.key, self.unix_ms);\n        let Some(conn) = self.conn(key) else { return };",
+        replace: "        let serial = self.conns.get(visit.key.place as usize).map_or(0, |conn| conn.serial);\n        let (key, unix) = (Key { serial, ..visit.key }, self.unix_ms);\n        let Some(conn) = self.conn(key) else { return };",
         catchers: &[Unit("tidings", "shard::run")],
     },
     Build {

@@ -42,7 +42,7 @@ pub(super) struct Cohort {
 
 /// Which cohort.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct At(u8);
+pub(super) struct CohortIndex(u8);
 
 /// All cohorts of a shard; there is at least one.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub(super) struct Cohorts {
     first: Cohort,
     more: Vec<Cohort>,
     /// Whose turn it is.
-    turn: At,
+    turn: CohortIndex,
 }
 
 impl Cohort {
@@ -85,21 +85,21 @@ impl Cohort {
 
 impl Cohorts {
     pub(super) fn new(position: Seq) -> Self {
-        Self { first: Cohort { position, ..Cohort::default() }, more: Vec::new(), turn: At(0) }
+        Self { first: Cohort { position, ..Cohort::default() }, more: Vec::new(), turn: CohortIndex(0) }
     }
 
-    pub(super) fn of(&self, at: At) -> &Cohort {
+    pub(super) fn of(&self, at: CohortIndex) -> &Cohort {
         let more = usize::from(at.0).checked_sub(1).and_then(|at| self.more.get(at));
         more.unwrap_or(&self.first)
     }
 
-    pub(super) fn of_mut(&mut self, at: At) -> &mut Cohort {
+    pub(super) fn of_mut(&mut self, at: CohortIndex) -> &mut Cohort {
         let more = usize::from(at.0).checked_sub(1).and_then(|at| self.more.get_mut(at));
         more.unwrap_or(&mut self.first)
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = At> + use<> {
-        (0..self.count()).map(At)
+    pub(super) fn all(&self) -> impl Iterator<Item = CohortIndex> + use<> {
+        (0..self.count()).map(CohortIndex)
     }
 
     pub(super) fn listeners(&self, channel: &ChannelName) -> Vec<u32> {
@@ -113,7 +113,7 @@ impl Cohorts {
     }
 
     /// Where a connection with these channels belongs: most are few enough to be one cohort.
-    pub(super) fn place(&mut self, channels: &[ChannelName]) -> At {
+    pub(super) fn for_channels(&mut self, channels: &[ChannelName]) -> CohortIndex {
         if let Some(roomy) = self.all().find(|at| self.of(*at).most(channels) < LISTENERS) {
             return roomy;
         }
@@ -124,17 +124,18 @@ impl Cohorts {
         let Cohort { position, deleted, deletions, .. } = &self.first;
         let (position, deleted, deletions) = (*position, deleted.clone(), deletions.clone());
         self.more.push(Cohort { position, deleted, deletions, ..Cohort::default() });
-        At(self.count() - 1)
+        CohortIndex(self.count() - 1)
     }
 
     /// Whose turn it is: the one that is in the middle of its pass, else the next that is not at the head.
-    pub(super) fn next(&mut self, head: Seq) -> Option<At> {
+    pub(super) fn next(&mut self, head: Seq) -> Option<CohortIndex> {
         if self.of(self.turn).pass.is_some() {
             return Some(self.turn);
         }
         let (turn, count) = (self.turn.0, self.count());
-        let next =
-            (1..=count).map(|step| At((turn + step) % count)).find(|at| self.of(*at).position < head)?;
+        let next = (1..=count)
+            .map(|step| CohortIndex((turn + step) % count))
+            .find(|at| self.of(*at).position < head)?;
         self.turn = next;
         Some(next)
     }
@@ -161,7 +162,7 @@ mod tests {
     fn fill(cohorts: &mut Cohorts, names: &[&str], count: u32) -> Vec<usize> {
         let channels = channels(names);
         for place in 0..count {
-            let at = cohorts.place(&channels);
+            let at = cohorts.for_channels(&channels);
             channels.iter().for_each(|channel| cohorts.of_mut(at).list(channel, place));
         }
         cohorts.all().map(|at| cohorts.of(at).most(&channels)).collect()
@@ -198,7 +199,7 @@ mod tests {
         cohorts.first.deleted.insert(channels(&["a"]).remove(0), Seq(5));
         cohorts.first.deletions.push((channels(&["b"]).remove(0), Seq(2)));
         fill(&mut cohorts, &["many"], 5);
-        let new = cohorts.of(At(1));
+        let new = cohorts.of(CohortIndex(1));
         assert_eq!((new.position, new.deleted.len(), new.deletions.len()), (Seq(3), 1, 1));
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tidings_core::connection::{self as core_connection, Place, Timers};
 use tidings_core::{ChannelName, Seq};
 
-use super::cohort::At;
+use super::cohort::CohortIndex;
 use super::sink::Sink;
 use crate::frame::Encoding;
 use crate::subscribe::{Subscription, Ticket};
@@ -17,7 +17,7 @@ use crate::subscribe::{Subscription, Ticket};
 pub(super) struct Conn {
     pub(super) serial: u32,
     /// With whom it is visited.
-    pub(super) cohort: At,
+    pub(super) cohort: CohortIndex,
     /// Where it stands. Ids on a stream never go down.
     pub(super) place: Place,
     /// When it is due for a comment, stalled or drained.

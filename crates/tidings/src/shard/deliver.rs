@@ -11,7 +11,7 @@ use tidings_core::connection::Place;
 
 use super::catchup::{BOUND, Errand, FIRST, Found, end_of, sendable};
 use super::chunk::Chunk;
-use super::cohort::At;
+use super::cohort::CohortIndex;
 use super::connection::Conn;
 use super::inbox::Key;
 use super::pass::{Owed, Pass, Visit, What};
@@ -40,7 +40,7 @@ impl Shard {
     }
 
     /// What a cohort is owed, up to the head. `None` if the tail does not have it.
-    pub(super) fn begin_pass(&mut self, at: At, head: Seq) -> Option<Pass> {
+    pub(super) fn begin_pass(&mut self, at: CohortIndex, head: Seq) -> Option<Pass> {
         let (cohort, tail) = (self.cohorts.of(at), &self.parts.tail);
         let found = match cohort.few_channels() {
             Some(channels) => tail.slice(&channels, cohort.position, head, PASS_OF_FEW),
@@ -61,11 +61,12 @@ impl Shard {
                 if !conn.place.is_in_step() {
                     continue;
                 }
+                let key = Key { place, serial: conn.serial };
                 if !conn.many {
-                    visits.push(Visit { place, what: What::Channel(index) });
+                    visits.push(Visit { key, what: What::Channel(index) });
                 } else if conn.listed != self.passes {
                     conn.listed = self.passes;
-                    visits.push(Visit { place, what: What::Merge });
+                    visits.push(Visit { key, what: What::Merge });
                 }
             }
         }
@@ -74,7 +75,7 @@ impl Shard {
     }
 
     /// Visits up to `budget` connections of a pass; ends it when all were visited. What is left of the budget.
-    fn drive_pass(&mut self, at: At, mut pass: Pass, budget: usize) -> usize {
+    fn drive_pass(&mut self, at: CohortIndex, mut pass: Pass, budget: usize) -> usize {
         for nth in 0..budget {
             if nth % AHEAD == 0 {
                 self.fetch(pass.coming(AHEAD));
@@ -83,13 +84,13 @@ impl Shard {
                 self.end_pass(at, pass.to);
                 return budget - nth;
             };
-            self.visit(at, &pass, visit);
+            self.visit(&pass, visit);
         }
         self.cohorts.of_mut(at).pass = Some(pass);
         0
     }
 
-    fn end_pass(&mut self, at: At, to: Seq) {
+    fn end_pass(&mut self, at: CohortIndex, to: Seq) {
         let cohort = self.cohorts.of_mut(at);
         cohort.position = to;
         cohort.deleted.retain(|_, upto| *upto > to);
@@ -105,21 +106,20 @@ impl Shard {
     /// Touches connections that are to be visited. A send takes the processor's caches for the kernel, so that each of them
     /// would be waited for in its turn; here they come at once.
     fn fetch(&self, coming: &[Visit]) {
-        let conns = coming.iter().filter_map(|visit| self.conns.get(visit.place as usize));
+        let conns = coming.iter().filter_map(|visit| self.conns.get(visit.key.place as usize));
         std::hint::black_box(
             conns.filter(|conn| conn.place.is_in_step() && conn.is_over(self.unix_ms)).count(),
         );
     }
 
-    fn visit(&mut self, at: At, pass: &Pass, visit: Visit) {
-        let Some(conn) = self.conns.get_mut(visit.place as usize) else { return };
-        // A connection that came or fell behind since the pass began is served from its own cursor. One that came to this
-        // place may be of another cohort, and in step there.
-        if conn.cohort != at || !conn.place.is_in_step() || conn.closing {
+    fn visit(&mut self, pass: &Pass, visit: Visit) {
+        let (key, unix) = (visit.key, self.unix_ms);
+        let Some(conn) = self.conn(key) else { return };
+        // A connection that fell behind since the pass began is served from its own cursor.
+        if !conn.place.is_in_step() || conn.closing {
             return;
         }
-        if conn.is_over(self.unix_ms) {
-            let key = Key { place: visit.place, serial: conn.serial };
+        if conn.is_over(unix) {
             self.look_at_end(key);
             return;
         }
@@ -132,7 +132,6 @@ impl Shard {
                 &own
             }
         };
-        let key = Key { place: visit.place, serial: conn.serial };
         if !self.send(key, chunk) {
             return;
         }
@@ -143,7 +142,7 @@ impl Shard {
 
     /// Sends a chunk. `true` if all of it was taken; else the connection is behind, or gone.
     fn send(&mut self, key: Key, chunk: &Chunk) -> bool {
-        let (now, (position, _)) = (self.now_ms, self.stand(key));
+        let now = self.now_ms;
         let Some(conn) = self.conn(key) else { return false };
         let mut finished = None;
         let all = match conn.sink.offer(&chunk.bytes) {
@@ -165,7 +164,7 @@ impl Shard {
                     conn.timers.handle_refused(now);
                 }
                 // While its rest is pending, a connection stands behind even where nothing else is owed.
-                let cursor = rest.reached.unwrap_or(conn.stands_at(position));
+                let cursor = rest.reached.unwrap_or_else(|| self.stands_at(key));
                 finished = rest.reached.filter(|upto| chunk.has_final_upto(*upto));
                 self.delivered += rest.frames as u64;
                 self.delivered_bytes += bytes as u64;
@@ -186,7 +185,7 @@ impl Shard {
 
     /// Sends something that is no frame, between two frames. In step, what does not fit makes the connection behind.
     pub(super) fn say(&mut self, key: Key, bytes: Bytes) {
-        let (now, (position, _)) = (self.now_ms, self.stand(key));
+        let now = self.now_ms;
         let Some(conn) = self.conn(key) else { return };
         // Invariant: nothing is ever written inside a frame.
         debug_assert!(conn.pending.is_empty(), "something is pending");
@@ -200,7 +199,7 @@ impl Shard {
                 } else {
                     conn.timers.handle_refused(now);
                 }
-                let cursor = conn.stands_at(position);
+                let cursor = self.stands_at(key);
                 self.fall_behind(key, cursor);
             }
             Taken::Gone => self.remove(key),
@@ -273,7 +272,8 @@ impl Shard {
             return;
         }
         self.tell_deleted(key);
-        let (position, in_pass) = self.stand(key);
+        let Some(cohort) = self.cohort_of(key) else { return };
+        let (position, in_pass) = (cohort.position, cohort.pass.is_some());
         let Some(conn) = self.conn(key) else { return };
         if !conn.wants() {
             return;
@@ -370,14 +370,13 @@ impl Shard {
 
     /// Says which channels were deleted, once, between two frames.
     pub(super) fn tell_deleted(&mut self, key: Key) {
-        let (position, _) = self.stand(key);
         let Some(conn) = self.conn(key) else { return };
         if !conn.is_free() || conn.rare.as_ref().is_none_or(|r| r.deleted.is_empty()) {
             return;
         }
         let deleted = std::mem::take(&mut conn.rare().deleted);
-        let at = conn.stands_at(position);
         let subscription = Arc::clone(&conn.ticket.subscription);
+        let at = self.stands_at(key);
         let index = |c| subscription.channels.iter().position(|mine| mine == c);
         let channels: Vec<usize> = deleted.iter().filter_map(index).collect();
         let reason = tidings_core::resume::Reason::Deleted;
@@ -400,7 +399,8 @@ impl Shard {
 
     /// In place of a comment, a quiet stream's position: the log has moved and the stream has not.
     pub(super) fn say_cursor(&mut self, key: Key) {
-        let (now, (position, _)) = (self.now_ms, self.stand(key));
+        let now = self.now_ms;
+        let Some(position) = self.cohort_of(key).map(|cohort| cohort.position) else { return };
         let Some(conn) = self.conn(key) else { return };
         conn.told = position;
         conn.took(now, true);

@@ -11,6 +11,7 @@ use tidings_core::{ChannelName, Seq};
 
 use super::chunk::Chunk;
 use super::connection::Conn;
+use super::inbox::Key;
 use crate::frame::{Encoding, Frame};
 use crate::subscribe::Subscription;
 
@@ -35,7 +36,8 @@ struct Moved {
 /// A connection that is owed something.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Visit {
-    pub(super) place: u32,
+    /// Not its place alone: before its turn comes, it may be gone, and another one be there.
+    pub(super) key: Key,
     pub(super) what: What,
 }
 

@@ -14,7 +14,7 @@ use tidings_core::wire::sse::encode;
 use tidings_core::{ChannelName, Seq, limits};
 
 use super::ShardParts;
-use super::cohort::{At, Cohorts};
+use super::cohort::{Cohort, CohortIndex, Cohorts};
 use super::connection::Conn;
 use super::inbox::{Command, Ephemeral, Inbox, Key, NewSink, Opening};
 use super::sink::{Feed, Sink};
@@ -202,7 +202,7 @@ impl Shard {
             }
         };
         let channels = &ticket.subscription.channels;
-        let cohort = self.cohorts.place(channels);
+        let cohort = self.cohorts.for_channels(channels);
         channels.iter().for_each(|channel| self.cohorts.of_mut(cohort).list(channel, key.place));
         ticket.serve_at(Arc::clone(&self.inbox), key);
         let seed = Seed(ticket.subscription.id);
@@ -258,7 +258,7 @@ impl Shard {
     }
 
     fn deletions_for(&self, key: Key, cursor: Seq) -> Vec<(ChannelName, Seq)> {
-        let Some(conn) = self.conns.get(key.place as usize) else { return Vec::new() };
+        let Some(conn) = self.look(key) else { return Vec::new() };
         let mine = |channel: &ChannelName| conn.subscription().channels.contains(channel);
         let deleted = self.cohorts.of(conn.cohort).deleted.iter();
         let all = deleted.filter(|(channel, upto)| **upto > cursor && mine(channel));
@@ -287,7 +287,7 @@ impl Shard {
 
     /// Streams are told between two passes: what a pass has begun to send is sent to all of them, so that behind the reset
     /// nothing of what is gone comes, and everything else does.
-    pub(super) fn delete_in(&mut self, at: At, channel: ChannelName, upto: Seq) {
+    pub(super) fn delete_in(&mut self, at: CohortIndex, channel: ChannelName, upto: Seq) {
         let cohort = self.cohorts.of_mut(at);
         if cohort.pass.is_some() {
             return cohort.deletions.push((channel, upto));
@@ -370,7 +370,8 @@ impl Shard {
         if self.look_at_end(key) {
             return;
         }
-        let (position, in_pass) = self.stand(key);
+        let Some(cohort) = self.cohort_of(key) else { return };
+        let (position, in_pass) = (cohort.position, cohort.pass.is_some());
         let Some(conn) = self.conn(key) else { return };
         let quiet = conn.place.is_in_step() && conn.is_free() && !conn.closing;
         let moved = position > conn.told && !in_pass;
@@ -431,20 +432,23 @@ impl Shard {
         conn.ticket.subscription.channels.iter().for_each(|channel| cohort.unlist(channel, key.place));
     }
 
-    /// Where a connection's cohort stands, and whether that is in the middle of a pass.
-    pub(super) fn stand(&self, key: Key) -> (Seq, bool) {
-        let conn = self.conns.get(key.place as usize).filter(|conn| conn.serial == key.serial);
-        conn.map_or((Seq::ZERO, false), |conn| {
-            let cohort = self.cohorts.of(conn.cohort);
-            (cohort.position, cohort.pass.is_some())
-        })
+    fn look(&self, key: Key) -> Option<&Conn> {
+        self.conns.get(key.place as usize).filter(|conn| conn.serial == key.serial)
+    }
+
+    pub(super) fn cohort_of(&self, key: Key) -> Option<&Cohort> {
+        Some(self.cohorts.of(self.look(key)?.cohort))
+    }
+
+    /// A connection's position, whether it is in step or not.
+    pub(super) fn stands_at(&self, key: Key) -> Seq {
+        let at = self.look(key).map(|conn| conn.stands_at(self.cohorts.of(conn.cohort).position));
+        at.unwrap_or_default()
     }
 
     /// Drops a connection and its socket.
     pub(super) fn remove(&mut self, key: Key) {
-        let Some(conn) = self.conns.get(key.place as usize).filter(|c| c.serial == key.serial) else {
-            return;
-        };
+        let Some(conn) = self.look(key) else { return };
         if !conn.place.is_in_step() {
             self.parts.metrics.behind.dec();
         }

@@ -82,13 +82,13 @@ impl Shard {
 
     /// Says why, and ends. What is left of a frame is not written: the client has not taken its id.
     pub(super) fn refuse(&mut self, key: Key, refusal: &Refusal) {
-        let (now, (position, _)) = (self.now_ms, self.stand(key));
+        let now = self.now_ms;
         self.begin(key);
         let Some(conn) = self.conn(key).filter(|conn| !conn.closing) else { return };
         // Whatever is still found for it, or owed to it, is not sent.
         conn.until_ms = 0;
-        let at = conn.stands_at(position);
         if conn.is_free() {
+            let at = self.stands_at(key);
             let id = self.parts.log.epochs().id(at).stopped();
             self.say(key, crate::control::unauthorized(refusal.code, &refusal.channels, id));
         } else {
