@@ -16,6 +16,9 @@ use anyhow::{Context, Result, bail, ensure};
 use self::peer::{Kind, Peer};
 use self::rows::{Table, figure, median, quartile};
 
+/// Where a result has its CPU seconds for a million deliveries, which are microseconds for one.
+const COST: &str = "/cpu/process_s_per_million";
+
 type Scenario = (&'static str, fn(&mut Table) -> Result<()>);
 
 /// The scenarios by name, in the order of the table.
@@ -85,7 +88,7 @@ fn overload(table: &mut Table) -> Result<()> {
         format!("{:.1} %", 100.0 * delivered / offered),
     );
     table.row("", "p99 to the last subscriber", ms(figure(&result, "/last_subscriber_us/p99")?));
-    table.row("", "CPU per delivery", us(figure(&result, "/cpu/process_s_per_million")?));
+    table.row("", "CPU per delivery", us(figure(&result, COST)?));
     no_faults(&result)
 }
 
@@ -214,7 +217,9 @@ fn compare(table: &mut Table, name: &str, args: &[&str]) -> Result<()> {
     let ratio = |(bare, own)| Ok(figure(own, COST)? / figure(bare, COST)?);
     let ratios = floors.iter().zip(&owns).map(ratio).collect::<Result<Vec<f64>>>()?;
     let [low, mid, high] = [1, 2, 3].map(|quarters| quartile(ratios.clone(), quarters));
-    table.row("", "tidings ÷ floor (the middle half)", format!("{:.2} ({:.2}–{:.2})", mid?, low?, high?));
+    let (low, mid, high) = (low?, mid?, high?);
+    table.row("", "tidings ÷ floor (the middle half)", format!("{mid:.2} ({low:.2}–{high:.2})"));
+    table.row("", "floor ÷ tidings", format!("{:.2}", 1.0 / mid));
     table.row(
         "",
         "deliveries per second, floor / tidings",
@@ -224,9 +229,6 @@ fn compare(table: &mut Table, name: &str, args: &[&str]) -> Result<()> {
     table.row("", "last subscriber p50 / p99", format!("{} / {}", ms(last("p50")?), ms(last("p99")?)));
     Ok(())
 }
-
-/// Where a result has its CPU seconds for a million deliveries, which are microseconds for one.
-const COST: &str = "/cpu/process_s_per_million";
 
 /// A figure of a run that lost or repeated something is no figure.
 fn no_faults(result: &serde_json::Value) -> Result<()> {

@@ -5,7 +5,7 @@
 //! Flow: floor and server, both connected → a second each, in alternating order → pairs of results.
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout};
+use std::process::{Child, ChildStdout};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -23,7 +23,7 @@ pub(super) fn take(floor: &Peer, server: &Peer, args: &[&str]) -> Result<(Vec<Va
     let (mut floors, mut owns) = (Vec::new(), Vec::new());
     for set in 0..SETS {
         let prefix = format!("r{set}");
-        let turns = ["--turns", "--seconds", TURN_SECONDS, "--prefix", &prefix];
+        let turns = ["--turns", "--warmup", "0", "--seconds", TURN_SECONDS, "--prefix", &prefix];
         let args = [args, &turns].concat();
         let (mut bare, mut ours) = (Load::start(floor, &args)?, Load::start(server, &args)?);
         for turn in 0..TURNS {
@@ -45,30 +45,28 @@ pub(super) fn take(floor: &Peer, server: &Peer, args: &[&str]) -> Result<(Vec<Va
 #[derive(Debug)]
 struct Load {
     child: Child,
-    go: Option<ChildStdin>,
     results: BufReader<ChildStdout>,
 }
 
 impl Load {
-    /// Connects and warms up; a first turn is thrown away, so that nothing of that is left when it returns.
+    /// Connects; a first turn warms up and is thrown away.
     fn start(peer: &Peer, args: &[&str]) -> Result<Self> {
         let mut child = peer.spawn_load(args)?;
-        let go = child.stdin.take();
         let results = BufReader::new(child.stdout.take().context("a load without output")?);
-        let mut load = Self { child, go, results };
+        let mut load = Self { child, results };
         load.turn()?;
         Ok(load)
     }
 
     fn turn(&mut self) -> Result<Value> {
-        self.go.as_mut().context("a load without input")?.write_all(b"\n")?;
+        self.child.stdin.as_mut().context("a load without input")?.write_all(b"\n")?;
         let mut result = String::new();
         self.results.read_line(&mut result)?;
         serde_json::from_str(&result).context("the load did not print one JSON object")
     }
 
     fn end(mut self) -> Result<()> {
-        drop(self.go.take());
+        // Waiting closes its input, which ends it.
         ensure!(self.child.wait()?.success(), "the load failed");
         Ok(())
     }
@@ -76,7 +74,7 @@ impl Load {
 
 impl Drop for Load {
     fn drop(&mut self) {
-        // Its input ends with `go`; one that is amid a turn is not waited for.
+        // It has ended, or is in the middle of a turn and not waited for.
         self.child.kill().unwrap_or_default();
         self.child.wait().map(drop).unwrap_or_default();
     }
