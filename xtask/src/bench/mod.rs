@@ -12,9 +12,10 @@ mod turns;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use self::peer::{Kind, Peer};
-use self::rows::{Table, figure, median, quartile};
+use self::rows::{Ratio, Table, figure, list, median};
 
 /// Where a result has its CPU seconds for a million deliveries, which are microseconds for one.
 const COST: &str = "/cpu/process_s_per_million";
@@ -143,8 +144,7 @@ fn resume(table: &mut Table) -> Result<()> {
         "without a position, p50 / p99",
         spread(&result, "/without_position_us")?,
     );
-    let depths = result.pointer("/depths").and_then(|d| d.as_array()).context("no depths")?;
-    for depth in depths {
+    for depth in list(&result, "/depths")? {
         let name = format!("{} behind, p50 / p99", figure(depth, "/depth")?);
         table.row("", &name, spread(depth, "/first_event_us")?);
     }
@@ -171,12 +171,20 @@ fn resume(table: &mut Table) -> Result<()> {
 /// A hundred readers that read nothing while 100 MB is published for each.
 fn stalled(table: &mut Table) -> Result<()> {
     let keep = ["--retain-events", "1000000", "--retain-channel-mib", "1024"];
-    let peer = Peer::start(Kind::Tidings, &keep)?;
-    let result = peer.load(&["stalled"])?;
+    let (peer, quiet) = (Peer::start(Kind::Tidings, &keep)?, Peer::start(Kind::Tidings, &keep)?);
+    let result = peer.load(&["stalled", "--without", quiet.url()])?;
+    let [without, with] = ["without", "with"].map(|side| list(&result, &format!("/others_{side}_us")));
+    let (without, with) = (without?, with?);
+    let p99 = |turns: &[Value]| Ok::<_, anyhow::Error>(ms(median(turns, "/p99")?));
     table.row(
         "100 stalled readers, 100 MB each",
-        "others' p99, with / without",
-        format!("{:.2}", figure(&result, "/p99_ratio")?),
+        "others' p99, without / with",
+        format!("{} / {}", p99(without)?, p99(with)?),
+    );
+    table.row(
+        "",
+        "with ÷ without (the middle half)",
+        Ratio::of_neighbours(without, with, "/p99")?.to_string(),
     );
     table.row("", "kernel memory", result.pointer("/kernel").context("no kernel figures")?.to_string());
     table.row("", "everything was read after", format!("{:.1} s", figure(&result, "/caught_up_s")?));
@@ -200,8 +208,8 @@ fn hostile(table: &mut Table) -> Result<()> {
     table.row("", "with ÷ without", format!("{:.2}", figure(&result, "/p99_ratio")?));
     let mib = figure(&result, "/rss_bytes")? / 1_048_576.0;
     table.row("", "the server's memory, of its budget", format!("{mib:.0} of {HOSTILE_MIB} MiB"));
-    let attacks = result.pointer("/attacks").and_then(|a| a.as_array()).context("no attacks")?;
-    let closed: f64 = attacks.iter().filter_map(|a| a.pointer("/closed_by_the_server")?.as_f64()).sum();
+    let attacks = list(&result, "/attacks")?.iter();
+    let closed: f64 = attacks.filter_map(|a| a.pointer("/closed_by_the_server")?.as_f64()).sum();
     table.row("", "attackers that the server closed", format!("{closed:.0}"));
     no_faults(&result)
 }
@@ -214,12 +222,9 @@ fn compare(table: &mut Table, name: &str, args: &[&str]) -> Result<()> {
     owns.iter().try_for_each(no_faults)?;
     table.row(name, "CPU per delivery, floor", us(median(&floors, COST)?));
     table.row("", "CPU per delivery, tidings", us(median(&owns, COST)?));
-    let ratio = |(bare, own)| Ok(figure(own, COST)? / figure(bare, COST)?);
-    let ratios = floors.iter().zip(&owns).map(ratio).collect::<Result<Vec<f64>>>()?;
-    let [low, mid, high] = [1, 2, 3].map(|quarters| quartile(ratios.clone(), quarters));
-    let (low, mid, high) = (low?, mid?, high?);
-    table.row("", "tidings ÷ floor (the middle half)", format!("{mid:.2} ({low:.2}–{high:.2})"));
-    table.row("", "floor ÷ tidings", format!("{:.2}", 1.0 / mid));
+    let ratio = Ratio::of_neighbours(&floors, &owns, COST)?;
+    table.row("", "tidings ÷ floor (the middle half)", ratio.to_string());
+    table.row("", "floor ÷ tidings", format!("{:.2}", 1.0 / ratio.median));
     table.row(
         "",
         "deliveries per second, floor / tidings",
@@ -231,14 +236,14 @@ fn compare(table: &mut Table, name: &str, args: &[&str]) -> Result<()> {
 }
 
 /// A figure of a run that lost or repeated something is no figure.
-fn no_faults(result: &serde_json::Value) -> Result<()> {
+fn no_faults(result: &Value) -> Result<()> {
     for fault in ["/faults/lost", "/faults/repeated"] {
         ensure!(figure(result, fault)? == 0.0, "{fault} is not 0: {result}");
     }
     Ok(())
 }
 
-fn spread(result: &serde_json::Value, at: &str) -> Result<String> {
+fn spread(result: &Value, at: &str) -> Result<String> {
     let part = |which: &str| figure(result, &format!("{at}/{which}"));
     Ok(format!("{} / {}", ms(part("p50")?), ms(part("p99")?)))
 }

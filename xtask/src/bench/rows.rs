@@ -3,6 +3,8 @@
 //! Owns: reading figures and printing them. Does not know: what they mean.
 //! Flow: JSON of runs → figures → rows.
 
+use std::fmt;
+
 use anyhow::{Context, Result};
 use serde_json::Value;
 
@@ -11,8 +13,40 @@ pub(super) fn figure(result: &Value, at: &str) -> Result<f64> {
     result.pointer(at).and_then(Value::as_f64).with_context(|| format!("no figure {at} in {result}"))
 }
 
+/// A list at a JSON pointer.
+pub(super) fn list<'a>(result: &'a Value, at: &str) -> Result<&'a [Value]> {
+    let list = result.pointer(at).and_then(Value::as_array);
+    Ok(list.with_context(|| format!("no list {at} in {result}"))?)
+}
+
+/// How much more a figure is in one row of turns than in the other: of those that followed each other, because the speed of a
+/// machine with neighbours drifts.
+#[derive(Debug)]
+pub(super) struct Ratio {
+    low: f64,
+    pub(super) median: f64,
+    high: f64,
+}
+
+impl Ratio {
+    /// Of the figure at a JSON pointer, of turns in pairs.
+    pub(super) fn of_neighbours(below: &[Value], above: &[Value], at: &str) -> Result<Self> {
+        let ratio = |(below, above)| Ok(figure(above, at)? / figure(below, at)?);
+        let ratios = below.iter().zip(above).map(ratio).collect::<Result<Vec<f64>>>()?;
+        let part = |quarters| quartile(ratios.clone(), quarters);
+        Ok(Self { low: part(1)?, median: part(2)?, high: part(3)? })
+    }
+}
+
+/// With the middle half.
+impl fmt::Display for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.2} ({:.2}–{:.2})", self.median, self.low, self.high)
+    }
+}
+
 /// The figure that so many quarters of all figures are below: 2 is the median.
-pub(super) fn quartile(mut figures: Vec<f64>, quarters: usize) -> Result<f64> {
+fn quartile(mut figures: Vec<f64>, quarters: usize) -> Result<f64> {
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len() * quarters / 4).copied().context("no runs")
 }

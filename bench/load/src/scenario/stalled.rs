@@ -1,4 +1,7 @@
 //! Readers that read nothing: what they cost the kernel and the others, and that nothing is lost to them.
+//!
+//! Owns: turns of publishing with them and, on another server, without. Does not know: what a reader does.
+//! Flow: readers on both servers → some of one stop → turns → memory → they read again until they have everything.
 
 use std::time::Duration;
 
@@ -23,6 +26,9 @@ const STALLED: u8 = 2;
 pub(crate) struct Stalled {
     #[command(flatten)]
     server: Server,
+    /// Where another server like it listens, which nobody stalls
+    #[arg(long)]
+    without: String,
     /// Readers that read nothing
     #[arg(long, default_value_t = 100)]
     stalled: usize,
@@ -38,57 +44,83 @@ pub(crate) struct Stalled {
     /// Publishes per second
     #[arg(long, default_value_t = 500.0)]
     rate: f64,
-    /// Publishing connections
-    #[arg(long, default_value_t = 1)]
-    publishers: usize,
+    /// Turns that each server takes of them
+    #[arg(long, default_value_t = 20)]
+    turns: u64,
 }
 
 /// Runs it.
 pub(crate) fn run(args: &Stalled) -> Result<Value> {
-    let pid = args.server.pid;
-    let target = Target::parse(&args.server.url)?;
-    let events = args.total_bytes.div_ceil(args.bytes as u64);
-    let mut rig = Rig::new(&target, 1, args.publishers)?;
-    let mut traffic = Traffic::new(&args.server.prefix, 1, args.publishers, args.bytes);
-    rig.subscribe(args.others, |_| args.server.subscriber(&target, 0))?;
+    let (mut with, mut without) = (Side::new(args, &args.server.url)?, Side::new(args, &args.without)?);
+    without.turn(args)?;
+    with.turn(args)?;
 
-    let without = publish(&mut rig, &mut traffic, args.rate, events)?;
-    let (first, rss) = (traffic.published + 1, resident_bytes(pid)?);
-    rig.subscribe(args.stalled, |_| {
-        let spec = args.server.subscriber(&target, 0);
-        Spec { network: STALLED, first, counts: false, ..spec }
+    let (first, rss) = (with.traffic.published + 1, resident_bytes(args.server.pid)?);
+    with.rig.subscribe(args.stalled, |_| Spec {
+        network: STALLED,
+        first,
+        counts: false,
+        ..args.server.subscriber(&with.target, 0)
     })?;
     let stalled = args.others..args.others + args.stalled;
-    rig.fleet.pause(stalled.clone(), true)?;
-    let with = publish(&mut rig, &mut traffic, args.rate, events)?;
-    let kernel = socket_memory(target.address.port(), network(STALLED))?;
-    let rss_growth = resident_bytes(pid)?.saturating_sub(rss);
+    with.rig.fleet.pause(stalled.clone(), true)?;
+    let (mut with_us, mut without_us) = (Vec::new(), Vec::new());
+    for turn in 0..args.turns {
+        if turn % 2 == 0 {
+            without_us.push(without.turn(args)?);
+            with_us.push(with.turn(args)?);
+        } else {
+            with_us.push(with.turn(args)?);
+            without_us.push(without.turn(args)?);
+        }
+    }
+    let kernel = socket_memory(with.target.address.port(), network(STALLED))?;
+    let rss_growth = resident_bytes(args.server.pid)?.saturating_sub(rss);
 
-    let (last, start) = (traffic.published, clock::micros());
-    rig.fleet.pause(stalled.clone(), false)?;
-    rig.run_until("what the stalled readers are owed", |rig| rig.fleet.has_all(stalled.clone(), last))?;
+    let (last, start) = (with.traffic.published, clock::micros());
+    with.rig.fleet.pause(stalled.clone(), false)?;
+    with.rig
+        .run_until("what the stalled readers are owed", |rig| rig.fleet.has_all(stalled.clone(), last))?;
     Ok(json!({
         "scenario": "stalled",
         "stalled": args.stalled,
         "others": args.others,
         "published_bytes_each": (last + 1 - first) * args.bytes as u64,
-        "others_without_us": without,
-        "others_with_us": with,
-        "p99_ratio": with.p99 as f64 / without.p99.max(1) as f64,
+        "others_without_us": without_us,
+        "others_with_us": with_us,
         "kernel": kernel,
         "rss_growth_bytes": rss_growth,
         "caught_up_s": (clock::micros() - start) as f64 / 1e6,
-        "faults": faults(&rig.fleet.tally),
+        "faults": faults(&with.rig.fleet.tally),
     }))
 }
 
-/// Publishes and returns the latencies to the last of the others.
-fn publish(rig: &mut Rig, traffic: &mut Traffic, rate: f64, events: u64) -> Result<Quantiles> {
-    let end = traffic.published + events;
-    // A server that is behind gets the rest in another round.
-    while traffic.published < end {
-        let time = Duration::from_secs_f64((end - traffic.published) as f64 / rate);
-        traffic.run(rig, Pace::Rate(rate), time)?;
+/// One of the two servers, and the readers that read.
+#[derive(Debug)]
+struct Side {
+    target: Target,
+    rig: Rig,
+    traffic: Traffic,
+}
+
+impl Side {
+    fn new(args: &Stalled, url: &str) -> Result<Self> {
+        let target = Target::parse(url)?;
+        let mut rig = Rig::new(&target, 1, 1)?;
+        rig.subscribe(args.others, |_| args.server.subscriber(&target, 0))?;
+        let traffic = Traffic::new(&args.server.prefix, 1, 1, args.bytes);
+        Ok(Self { target, rig, traffic })
     }
-    Ok(rig.fleet.tally.take_latencies())
+
+    /// Publishes a turn's events; the latencies to the last of the others.
+    fn turn(&mut self, args: &Stalled) -> Result<Quantiles> {
+        let events = args.total_bytes.div_ceil(args.bytes as u64 * args.turns);
+        let end = self.traffic.published + events;
+        // A server that is behind gets the rest in another round.
+        while self.traffic.published < end {
+            let time = Duration::from_secs_f64((end - self.traffic.published) as f64 / args.rate);
+            self.traffic.run(&mut self.rig, Pace::Rate(args.rate), time)?;
+        }
+        Ok(self.rig.fleet.tally.take_latencies())
+    }
 }
