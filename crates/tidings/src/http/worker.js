@@ -176,8 +176,9 @@
       await pause(context.env, attempt, signal);
     }
   }
-  function listed({ event, channel, from = null, time, id, data }) {
-    return { event, channel, from, time, id, text: () => typeof data === "string" ? data : JSON.stringify(data), json: () => data };
+  function listed({ event, channel, from = null, time, id, data, text: isText = false }) {
+    const text = () => isText ? String(data) : JSON.stringify(data);
+    return { event, channel, from, time, id, text, json: () => isText ? JSON.parse(text()) : data };
   }
   var NO_HISTORY, UNKNOWN;
   var init_catchup = __esm({
@@ -468,7 +469,7 @@
         block.channel = json["channel"];
         block.time = Number(json["time"]);
         block.from = typeof json["from"] === "string" ? json["from"] : void 0;
-        block.data = JSON.stringify(json["data"]);
+        block.data = json["text"] === true ? String(json["data"]) : JSON.stringify(json["data"]);
         if (json["id"] === null) block.id = void 0;
       }
     } catch {

@@ -52,7 +52,7 @@ export interface Stretch {
   joinedAt: string | null;
 }
 
-/** An event as history lists it: text is a JSON string there. */
+/** An event as history lists it. */
 interface Listed {
   event: string;
   channel: string;
@@ -60,6 +60,8 @@ interface Listed {
   time: number;
   id: string;
   data: unknown;
+  /** `data` is what was published as text. */
+  text?: boolean;
 }
 
 interface Page {
@@ -143,6 +145,8 @@ async function readPage(
   }
 }
 
-function listed({ event, channel, from = null, time, id, data }: Listed): Incoming {
-  return { event, channel, from, time, id, text: () => (typeof data === 'string' ? data : JSON.stringify(data)), json: () => data };
+/** As it would be on a stream, where text may or may not be JSON. */
+function listed({ event, channel, from = null, time, id, data, text: isText = false }: Listed): Incoming {
+  const text = (): string => (isText ? String(data) : JSON.stringify(data));
+  return { event, channel, from, time, id, text, json: () => (isText ? (JSON.parse(text()) as unknown) : data) };
 }

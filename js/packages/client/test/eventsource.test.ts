@@ -65,13 +65,15 @@ test('it asks for envelopes, and takes them apart', async () => {
   expect(client.status).toMatchObject({ state: 'open', via: 'eventsource' });
   await source().say('message', wrapped('e-2', { x: 1 }, 'status-update'), 'e-2');
   await source().say('message', wrapped(null, 'typing'), 'e-2');
-  await source().say('progress', { jobId: '7', progress: 40 }, 'e-3');
-  await source().say('error', { jobId: '7', state: 'failed', message: 'no', code: 'x', attempt: 1 }, 'e-4');
+  await source().say('message', { ...wrapped('e-3', '{"y":2}'), text: true }, 'e-3');
+  await source().say('progress', { jobId: '7', progress: 40 }, 'e-4');
+  await source().say('error', { jobId: '7', state: 'failed', message: 'no', code: 'x', attempt: 1 }, 'e-5');
   expect(got).toEqual([
     ['status-update', 'a', { x: 1 }, 'e-2'],
     ['message', 'a', 'typing', null],
-    ['progress', 'job:7', { jobId: '7', progress: 40 }, 'e-3'],
-    ['error', 'job:7', { jobId: '7', state: 'failed', message: 'no', code: 'x', attempt: 1 }, 'e-4'],
+    ['message', 'a', { y: 2 }, 'e-3'],
+    ['progress', 'job:7', { jobId: '7', progress: 40 }, 'e-4'],
+    ['error', 'job:7', { jobId: '7', state: 'failed', message: 'no', code: 'x', attempt: 1 }, 'e-5'],
   ]);
   expect(source().closed, 'an event named error is not the end').toBe(false);
 });

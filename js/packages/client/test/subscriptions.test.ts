@@ -640,6 +640,25 @@ describe('data', () => {
     await world.last().send('channel: a\ndata: two\ndata: lines\nid: e-2\n\n');
     expect(got).toEqual(['two\nlines']);
   });
+
+  test('is the same from history as from a stream, also where it was published as text', async () => {
+    // Text that is JSON, text that is not, and a string.
+    const said = [{ data: '{"x":1}', text: true }, { data: 'plain', text: true }, { data: '7' }];
+    const events = said.map((one, n) => ({ channel: 'a', event: 'message', time: 5, id: `e-${n + 1}`, ...one }));
+    world.answer = ({ url }) => (url.pathname === '/v1/history' ? json(200, { events, next: 'e-3', more: false }) : undefined);
+    const streamed = ['{"x":1}', 'plain', '"7"'];
+    for (const [format, got] of [['json', [{ x: 1 }, '7']], ['text', streamed]] as const) {
+      const client = world.client();
+      const both = collect(client.subscribe('a', { from: 'start', format }));
+      await settled();
+      await world.last().hello('e-3');
+      await settled();
+      for (const [n, data] of streamed.entries()) await world.last().send(`channel: a\ndata: ${data}\nid: e-${n + 4}\n\n`);
+      expect(both).toEqual([...got, ...got]);
+      client.close();
+    }
+    expect(world.errors.splice(0).map(({ code, raw }) => [code, raw])).toEqual(Array(2).fill(['data_invalid', 'plain']));
+  });
 });
 
 test('without a page, a relative URL is refused only when something is subscribed', () => {
