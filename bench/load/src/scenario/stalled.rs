@@ -44,7 +44,7 @@ pub(crate) struct Stalled {
     /// Publishes per second
     #[arg(long, default_value_t = 500.0)]
     rate: f64,
-    /// Turns that each server takes of them
+    /// Turns of publishing, on each server
     #[arg(long, default_value_t = 20)]
     turns: u64,
 }

@@ -158,7 +158,11 @@ pub async fn http2(addr: SocketAddr) -> Http2 {
 }
 
 pub async fn stream_on(client: &mut Http2, addr: SocketAddr, query: &str) -> Stream {
-    let asked = Request::get(format!("http://{addr}/events?{query}")).body(Empty::new()).unwrap();
+    stream_with(client, Request::get(format!("http://{addr}/events?{query}"))).await
+}
+
+pub async fn stream_with(client: &mut Http2, asked: http::request::Builder) -> Stream {
+    let asked = asked.body(Empty::new()).unwrap();
     let answer = tokio::time::timeout(PATIENCE, client.send_request(asked)).await.unwrap().unwrap();
     let headers = answer.headers().iter();
     let headers = headers.map(|(n, v)| (n.to_string(), v.to_str().unwrap().to_owned())).collect();

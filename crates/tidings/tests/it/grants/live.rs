@@ -12,6 +12,7 @@ on_each_engine! {
     a_revocation_ends_streams_and_survives_a_restart,
     a_slow_reader_that_is_revoked_gets_nothing_more,
     a_stream_whose_token_is_revoked_while_it_waits_for_its_turn_hears_that_and_nothing_else,
+    a_stream_whose_token_is_revoked_while_it_waits_as_a_request_is_refused,
     whoever_judged_is_asked_again_for_open_streams,
     channels_join_an_open_stream_where_it_stands,
     channels_join_a_stream_that_catches_up,
@@ -181,6 +182,24 @@ async fn a_stream_whose_token_is_revoked_while_it_waits_for_its_turn_hears_that_
     assert_eq!(revoked.json()["closed"], 1, "{}", revoked.text());
     waiting.hello().await;
     assert_eq!(unauthorized(&mut waiting).await, json!({ "code": "token_revoked" }));
+}
+
+/// A stream that is a response body is no stream yet while it waits for its turn.
+async fn a_stream_whose_token_is_revoked_while_it_waits_as_a_request_is_refused(engine: Engine) {
+    let (server, _) = start_with(engine, |s| s.streams_per_second(1)).await;
+    let other = user("1", json!({}));
+    let _burst = (greeted(&server, &other, "/events").await, greeted(&server, &other, "/events").await);
+    let who = bearer(json!({ "object": { "sub": "42" }, "jti": "t" }));
+    let asked = hyper::Request::get(format!("http://{}/events", server.addr));
+    let asked = asked.header("accept", "text/event-stream").header("authorization", &who);
+    let revoke = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        ask(&server, &back_end(), "POST", "/v1/revocations", json!({ "token": "t" })).await
+    };
+    let mut client = crate::protocols::http2(server.addr).await;
+    let (mut refused, revoked) = tokio::join!(crate::protocols::stream_with(&mut client, asked), revoke);
+    assert_eq!(revoked.json()["closed"], 0, "{}", revoked.text());
+    assert_eq!(unauthorized(&mut refused).await, json!({ "code": "token_revoked" }));
 }
 
 async fn whoever_judged_is_asked_again_for_open_streams(engine: Engine) {
