@@ -116,12 +116,13 @@ pub(crate) fn event_json(body: &[u8], is_text: bool, id: Option<EventId>) -> Str
     let fields = fields(body);
     // Escaping a string cannot fail; JSON data was checked when it was published.
     let quoted = |text: &str| serde_json::to_string(text).unwrap_or_default();
-    let data = if is_text { quoted(&fields.data) + ",\"text\":true" } else { fields.data.clone() };
+    let (data, mark) =
+        if is_text { (quoted(&fields.data), r#","is_text":true"#) } else { (fields.data.clone(), "") };
     let (channel, event) = (quoted(fields.channel), quoted(fields.event));
     let from = fields.from.map_or_else(String::new, |from| format!("\"from\":{},", quoted(from)));
     let time = fields.time_ms;
     let id = id.map_or_else(|| "null".to_owned(), |id| format!("\"{id}\""));
-    format!(r#"{{"channel":{channel},{from}"event":{event},"time":{time},"id":{id},"data":{data}}}"#)
+    format!(r#"{{"channel":{channel},{from}"event":{event},"time":{time},"id":{id},"data":{data}{mark}}}"#)
 }
 
 fn envelope(plain: &[u8], is_text: bool, id: EventId) -> Bytes {
@@ -181,7 +182,7 @@ mod tests {
         let text = Frame::new(&record(&Payload::text("a: b\nid: \"7\"").unwrap()), id);
         assert_eq!(
             text.bytes(Encoding::Envelope),
-            "data: {\"channel\":\"a~b\",\"event\":\"e\",\"time\":5,\"id\":\"k-9\",\"data\":\"a: b\\nid: \\\"7\\\"\",\"text\":true}\nid: k-9\n\n"
+            "data: {\"channel\":\"a~b\",\"event\":\"e\",\"time\":5,\"id\":\"k-9\",\"data\":\"a: b\\nid: \\\"7\\\"\",\"is_text\":true}\nid: k-9\n\n"
         );
     }
 }

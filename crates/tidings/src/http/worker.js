@@ -176,7 +176,7 @@
       await pause(context.env, attempt, signal);
     }
   }
-  function listed({ event, channel, from = null, time, id, data, text: isText = false }) {
+  function listed({ event, channel, from = null, time, id, data, is_text: isText = false }) {
     const text = () => isText ? String(data) : JSON.stringify(data);
     return { event, channel, from, time, id, text, json: () => isText ? JSON.parse(text()) : data };
   }
@@ -469,7 +469,7 @@
         block.channel = json["channel"];
         block.time = Number(json["time"]);
         block.from = typeof json["from"] === "string" ? json["from"] : void 0;
-        block.data = json["text"] === true ? String(json["data"]) : JSON.stringify(json["data"]);
+        block.data = json["is_text"] === true ? String(json["data"]) : JSON.stringify(json["data"]);
         if (json["id"] === null) block.id = void 0;
       }
     } catch {

@@ -88,7 +88,7 @@ async fn the_envelope_wraps_what_was_published_and_nothing_else(engine: Engine) 
     );
     let data: Value = serde_json::from_str(&stream.event().await.data).unwrap();
     assert_eq!(data["data"], "one\ntwo \"quoted\" \u{1f600}\u{feff}");
-    assert_eq!(data["text"], true);
+    assert_eq!(data["is_text"], true);
     server.delete("/v1/channels?channel=a").await;
     assert_eq!(stream.reset().await["reason"], "deleted");
 }
@@ -118,7 +118,7 @@ async fn text_keeps_its_bytes_but_for_line_ends(engine: Engine) {
     let page = server.get("/v1/history?channel=a&limit=1000").await.json();
     for (pair, (sent, got)) in page["events"].as_array().unwrap().chunks(2).zip(cases) {
         assert_eq!((&pair[0]["data"], &pair[1]["data"]), (&json!(got), &json!(sent)));
-        assert_eq!((&pair[0]["text"], &pair[1]["text"]), (&json!(true), &Value::Null));
+        assert_eq!((&pair[0]["is_text"], &pair[1]["is_text"]), (&json!(true), &Value::Null));
     }
 }
 

@@ -61,7 +61,7 @@ interface Listed {
   id: string;
   data: unknown;
   /** `data` is what was published as text. */
-  text?: boolean;
+  is_text?: boolean;
 }
 
 interface Page {
@@ -146,7 +146,7 @@ async function readPage(
 }
 
 /** As it would be on a stream, where text may or may not be JSON. */
-function listed({ event, channel, from = null, time, id, data, text: isText = false }: Listed): Incoming {
+function listed({ event, channel, from = null, time, id, data, is_text: isText = false }: Listed): Incoming {
   const text = (): string => (isText ? String(data) : JSON.stringify(data));
   return { event, channel, from, time, id, text, json: () => (isText ? (JSON.parse(text()) as unknown) : data) };
 }

@@ -72,7 +72,7 @@ function blockOf(type: string, data: string, lastEventId: string, url: URL): Blo
       block.channel = json['channel'];
       block.time = Number(json['time']);
       block.from = typeof json['from'] === 'string' ? json['from'] : undefined;
-      block.data = json['text'] === true ? String(json['data']) : JSON.stringify(json['data']);
+      block.data = json['is_text'] === true ? String(json['data']) : JSON.stringify(json['data']);
       if (json['id'] === null) block.id = undefined;
     }
   } catch {

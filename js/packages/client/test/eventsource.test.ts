@@ -65,7 +65,7 @@ test('it asks for envelopes, and takes them apart', async () => {
   expect(client.status).toMatchObject({ state: 'open', via: 'eventsource' });
   await source().say('message', wrapped('e-2', { x: 1 }, 'status-update'), 'e-2');
   await source().say('message', wrapped(null, 'typing'), 'e-2');
-  await source().say('message', { ...wrapped('e-3', '{"y":2}'), text: true }, 'e-3');
+  await source().say('message', { ...wrapped('e-3', '{"y":2}'), is_text: true }, 'e-3');
   await source().say('progress', { jobId: '7', progress: 40 }, 'e-4');
   await source().say('error', { jobId: '7', state: 'failed', message: 'no', code: 'x', attempt: 1 }, 'e-5');
   expect(got).toEqual([

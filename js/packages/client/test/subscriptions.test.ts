@@ -643,7 +643,7 @@ describe('data', () => {
 
   test('is the same from history as from a stream, also where it was published as text', async () => {
     // Text that is JSON, text that is not, and a string.
-    const said = [{ data: '{"x":1}', text: true }, { data: 'plain', text: true }, { data: '7' }];
+    const said = [{ data: '{"x":1}', is_text: true }, { data: 'plain', is_text: true }, { data: '7' }];
     const events = said.map((one, n) => ({ channel: 'a', event: 'message', time: 5, id: `e-${n + 1}`, ...one }));
     world.answer = ({ url }) => (url.pathname === '/v1/history' ? json(200, { events, next: 'e-3', more: false }) : undefined);
     const streamed = ['{"x":1}', 'plain', '"7"'];
