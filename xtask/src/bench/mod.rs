@@ -173,8 +173,12 @@ fn stalled(table: &mut Table) -> Result<()> {
     let keep = ["--retain-events", "1000000", "--retain-channel-mib", "1024"];
     let (peer, quiet) = (Peer::start(Kind::Tidings, &keep)?, Peer::start(Kind::Tidings, &keep)?);
     let result = peer.load(&["stalled", "--without", quiet.url()])?;
-    let [without, with] = ["without", "with"].map(|side| list(&result, &format!("/others_{side}_us")));
-    let (without, with) = (without?, with?);
+    let turns = |side: &str| {
+        let side = result.get(side).with_context(|| format!("no {side} in {result}"))?;
+        no_faults(side)?;
+        list(side, "/others_us")
+    };
+    let (without, with) = (turns("without")?, turns("with")?);
     let p99 = |turns: &[Value]| Ok::<_, anyhow::Error>(ms(median(turns, "/p99")?));
     table.row(
         "100 stalled readers, 100 MB each",
@@ -188,7 +192,7 @@ fn stalled(table: &mut Table) -> Result<()> {
     );
     table.row("", "kernel memory", result.pointer("/kernel").context("no kernel figures")?.to_string());
     table.row("", "everything was read after", format!("{:.1} s", figure(&result, "/caught_up_s")?));
-    no_faults(&result)
+    Ok(())
 }
 
 /// Memory that the server is allowed in `hostile`.

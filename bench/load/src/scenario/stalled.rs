@@ -52,8 +52,8 @@ pub(crate) struct Stalled {
 /// Runs it.
 pub(crate) fn run(args: &Stalled) -> Result<Value> {
     let (mut with, mut without) = (Side::new(args, &args.server.url)?, Side::new(args, &args.without)?);
-    without.turn(args)?;
-    with.turn(args)?;
+    without.publish(args)?;
+    with.publish(args)?;
 
     let (first, rss) = (with.traffic.published + 1, resident_bytes(args.server.pid)?);
     with.rig.subscribe(args.stalled, |_| Spec {
@@ -64,15 +64,10 @@ pub(crate) fn run(args: &Stalled) -> Result<Value> {
     })?;
     let stalled = args.others..args.others + args.stalled;
     with.rig.fleet.pause(stalled.clone(), true)?;
-    let (mut with_us, mut without_us) = (Vec::new(), Vec::new());
     for turn in 0..args.turns {
-        if turn % 2 == 0 {
-            without_us.push(without.turn(args)?);
-            with_us.push(with.turn(args)?);
-        } else {
-            with_us.push(with.turn(args)?);
-            without_us.push(without.turn(args)?);
-        }
+        // Neither is always the second.
+        let order = if turn % 2 == 0 { [&mut without, &mut with] } else { [&mut with, &mut without] };
+        order.into_iter().try_for_each(|side| side.turn(args))?;
     }
     let kernel = socket_memory(with.target.address.port(), network(STALLED))?;
     let rss_growth = resident_bytes(args.server.pid)?.saturating_sub(rss);
@@ -86,12 +81,11 @@ pub(crate) fn run(args: &Stalled) -> Result<Value> {
         "stalled": args.stalled,
         "others": args.others,
         "published_bytes_each": (last + 1 - first) * args.bytes as u64,
-        "others_without_us": without_us,
-        "others_with_us": with_us,
+        "with": with.report(),
+        "without": without.report(),
         "kernel": kernel,
         "rss_growth_bytes": rss_growth,
         "caught_up_s": (clock::micros() - start) as f64 / 1e6,
-        "faults": faults(&with.rig.fleet.tally),
     }))
 }
 
@@ -101,6 +95,8 @@ struct Side {
     target: Target,
     rig: Rig,
     traffic: Traffic,
+    /// Times to the last of the readers, for each turn.
+    turns: Vec<Quantiles>,
 }
 
 impl Side {
@@ -109,11 +105,17 @@ impl Side {
         let mut rig = Rig::new(&target, 1, 1)?;
         rig.subscribe(args.others, |_| args.server.subscriber(&target, 0))?;
         let traffic = Traffic::new(&args.server.prefix, 1, 1, args.bytes);
-        Ok(Self { target, rig, traffic })
+        Ok(Self { target, rig, traffic, turns: Vec::new() })
+    }
+
+    fn turn(&mut self, args: &Stalled) -> Result<()> {
+        let latencies = self.publish(args)?;
+        self.turns.push(latencies);
+        Ok(())
     }
 
     /// Publishes a turn's events; the latencies to the last of the others.
-    fn turn(&mut self, args: &Stalled) -> Result<Quantiles> {
+    fn publish(&mut self, args: &Stalled) -> Result<Quantiles> {
         let events = args.total_bytes.div_ceil(args.bytes as u64 * args.turns);
         let end = self.traffic.published + events;
         // A server that is behind gets the rest in another round.
@@ -122,5 +124,9 @@ impl Side {
             self.traffic.run(&mut self.rig, Pace::Rate(args.rate), time)?;
         }
         Ok(self.rig.fleet.tally.take_latencies())
+    }
+
+    fn report(&self) -> Value {
+        json!({ "others_us": self.turns, "faults": faults(&self.rig.fleet.tally) })
     }
 }
