@@ -14,6 +14,7 @@
 )]
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -112,20 +113,10 @@ fn percentile(sorted: &[Duration], part: f64) -> Duration {
 fn appends(folder: &Path) {
     let names = names(10_000);
     for bytes in [100, 500] {
-        for (batch, commits) in [(1, 4_000), (16, 4_000), (256, 3_000), (1_024, 1_500)] {
+        // From 32 on, so many that most of the time goes by in segments that were made ready beside the commits.
+        for (batch, commits) in [(1, 4_000), (32, 60_000), (256, 12_000), (1_024, 4_000)] {
             let log = fresh(folder);
-            let mut random = Random(42);
-            let mut times = Vec::with_capacity(commits);
-            for commit in 0..commits {
-                let groups = groups(&names, batch, bytes, &mut random);
-                let begun = Instant::now();
-                log.append(&groups).expect("the append succeeds");
-                times.push(begun.elapsed());
-                // What the maintenance thread does beside it, taken out of the figure.
-                if commit % 256 == 0 {
-                    log.maintain(1_795_305_600_000).expect("maintenance succeeds");
-                }
-            }
+            let mut times = maintained(&log, || timed(&log, &names, batch, bytes, commits));
             let total: Duration = times.iter().sum();
             times.sort_unstable();
             println!(
@@ -138,6 +129,33 @@ fn appends(folder: &Path) {
             );
         }
     }
+}
+
+/// How long each commit took.
+fn timed(log: &DiskLog, names: &[ChannelName], batch: usize, bytes: usize, commits: usize) -> Vec<Duration> {
+    let mut random = Random(42);
+    let commit = |_| {
+        let groups = groups(names, batch, bytes, &mut random);
+        let begun = Instant::now();
+        log.append(&groups).expect("the append succeeds");
+        begun.elapsed()
+    };
+    (0..commits).map(commit).collect()
+}
+
+/// What `work` returns, with maintenance beside it as often as in a server.
+fn maintained<T>(log: &DiskLog, work: impl FnOnce() -> T) -> T {
+    let (done, is_done) = std::sync::mpsc::sync_channel::<()>(0);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while is_done.recv_timeout(Duration::from_millis(500)) == Err(RecvTimeoutError::Timeout) {
+                log.maintain(1_795_305_600_000).expect("maintenance succeeds");
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
 }
 
 fn fill(folder: &Path, events: usize, bytes: usize, channels: usize, maintained: bool) {

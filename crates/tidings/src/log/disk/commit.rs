@@ -18,7 +18,7 @@ use crate::log::{Append, Appended, Group, Outcome, Refusal};
 const FRESH: u32 = 1 << 31;
 
 /// A channel as the events of this commit leave it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Ahead {
     head: Seq,
     is_finished: bool,
@@ -34,6 +34,8 @@ pub(super) struct Commit {
     fresh: Vec<ChannelName>,
     fresh_by_name: HashMap<ChannelName, u32>,
     ahead: HashMap<u32, Ahead, BuildHasherDefault<NumberHasher>>,
+    /// For each event of all groups, its channel's slot and how the state has it; `None` if there is no such channel.
+    known: Vec<Option<(u32, Ahead)>>,
     /// What the group being judged changed in `ahead`.
     undo: Vec<(u32, Option<Ahead>)>,
     /// Slots and places of the group being judged.
@@ -64,8 +66,34 @@ impl Commit {
         Seq(self.next.0.saturating_sub(1))
     }
 
-    /// Judges a group and, if it may be appended, encodes it.
-    pub(super) fn add(&mut self, group: &Group, state: &State, keys: &mut Keys) -> Outcome {
+    /// Judges groups one after the other and encodes those that may be appended.
+    pub(super) fn add(&mut self, groups: &[Group], state: &State, keys: &mut Keys) -> Vec<Outcome> {
+        self.look_up(groups, state);
+        let mut events = 0;
+        let known = std::mem::take(&mut self.known);
+        let add = |group: &Group| {
+            let of_group = known.get(events..).unwrap_or_default();
+            events += group.events.len();
+            self.add_group(group, of_group, keys)
+        };
+        let outcomes = groups.iter().map(add).collect();
+        self.known = known;
+        outcomes
+    }
+
+    /// Finds the channels of all events before the first of them is judged.
+    // Each is somewhere else in memory. Here those reads go side by side; between judging and encoding, each is waited for.
+    fn look_up(&mut self, groups: &[Group], state: &State) {
+        let known = |event: &Append| {
+            let slot = state.slot(event.channel.as_str())?;
+            let channel = state.channel(slot)?;
+            Some((slot, Ahead { head: channel.head, is_finished: channel.is_finished }))
+        };
+        self.known.clear();
+        self.known.extend(groups.iter().flat_map(|group| &group.events).map(known));
+    }
+
+    fn add_group(&mut self, group: &Group, known: &[Option<(u32, Ahead)>], keys: &mut Keys) -> Outcome {
         // A repeat is recognised first: it may have finished its channel or moved the head that it expects.
         match group.idempotency.map_or(Known::New, |key| keys.known(key)) {
             Known::Repeat { first, count } => return Outcome::Duplicate { first, count },
@@ -73,7 +101,7 @@ impl Commit {
             Known::New => {}
         }
         let first = self.next;
-        if let Err(refusal) = self.judge(&group.events, state) {
+        if let Err(refusal) = self.judge(&group.events, known) {
             self.revoke(first);
             return Outcome::Refused(refusal);
         }
@@ -90,7 +118,7 @@ impl Commit {
             idempotency = Some((key, count));
         }
         let mut appended = Vec::with_capacity(self.group.len());
-        for (event, (slot, at)) in group.events.iter().zip(std::mem::take(&mut self.group)) {
+        for (event, (slot, at)) in group.events.iter().zip(self.group.drain(..)) {
             let offset = len32(self.buf.len());
             let len = RawRecord::event(event, at.seq, at.prev, idempotency.take()).encode(&mut self.buf);
             self.placed.push(Placed {
@@ -108,19 +136,13 @@ impl Commit {
         Outcome::Appended(appended)
     }
 
-    fn judge(&mut self, events: &[Append], state: &State) -> Result<(), Refusal> {
+    fn judge(&mut self, events: &[Append], known: &[Option<(u32, Ahead)>]) -> Result<(), Refusal> {
         self.undo.clear();
         self.group.clear();
-        for (index, event) in events.iter().enumerate() {
-            let slot = self.slot(&event.channel, state);
-            let known = self.ahead.get(&slot).copied();
-            let Ahead { head: prev, is_finished } = known.unwrap_or_else(|| {
-                let channel = state.channel(slot);
-                Ahead {
-                    head: channel.map_or(Seq::ZERO, |c| c.head),
-                    is_finished: channel.is_some_and(|c| c.is_finished),
-                }
-            });
+        for (index, (event, known)) in events.iter().zip(known).enumerate() {
+            let (slot, before) = known.unwrap_or_else(|| (self.fresh_slot(&event.channel), Ahead::default()));
+            let ahead = self.ahead.get(&slot).copied();
+            let Ahead { head: prev, is_finished } = ahead.unwrap_or(before);
             let channel = || event.channel.clone();
             if is_finished {
                 return Err(Refusal::Finished { index, channel: channel() });
@@ -131,7 +153,7 @@ impl Commit {
             let seq = self.next;
             self.next = seq.next();
             self.group.push((slot, Appended { seq, prev }));
-            self.undo.push((slot, known));
+            self.undo.push((slot, ahead));
             self.ahead.insert(slot, Ahead { head: seq, is_finished: event.flags.is_final });
         }
         Ok(())
@@ -148,10 +170,8 @@ impl Commit {
         }
     }
 
-    fn slot(&mut self, name: &ChannelName, state: &State) -> u32 {
-        if let Some(slot) = state.slot(name.as_str()) {
-            return slot;
-        }
+    /// The slot that stands for a channel which this commit makes.
+    fn fresh_slot(&mut self, name: &ChannelName) -> u32 {
         if let Some(&slot) = self.fresh_by_name.get(name) {
             return slot;
         }

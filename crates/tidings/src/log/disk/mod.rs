@@ -21,6 +21,7 @@ mod recover;
 mod retain;
 mod scan;
 mod segment;
+mod spare;
 mod state;
 mod times;
 pub mod tools;

@@ -13,7 +13,7 @@ use super::checkpoint::Position;
 use super::format::{Kind, RawRecord, len32, len64};
 use super::segment::Index;
 use super::state::{State, with_slack};
-use super::writer::{Writer, allocate_spare};
+use super::writer::Writer;
 use crate::log::{AppendError, LogError, Window};
 
 /// Control records of one frame.
@@ -73,9 +73,9 @@ impl DiskLog {
     pub(super) fn maintain_now(&self, now_ms: u64) -> Result<(), LogError> {
         self.healthy()?;
         let mut maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
+        self.prepare_spare()?;
         {
             let mut writer = self.writer();
-            self.prepare_spare(&mut writer);
             writer.keys.forget(now_ms);
             self.figures.keys.store(len64(writer.keys.len()), Ordering::Relaxed);
         }
@@ -102,18 +102,6 @@ impl DiskLog {
         let mut maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
         self.seal_full()?;
         self.write_checkpoint(&mut maintenance)
-    }
-
-    /// Takes space for the next segment before it is needed, so that a shortage shows before a write.
-    fn prepare_spare(&self, writer: &mut Writer) {
-        if writer.spare.is_some() || writer.offset < writer.capacity / 2 {
-            return;
-        }
-        match allocate_spare(&*self.disk, self.options.segment_bytes) {
-            Ok(file) => writer.spare = Some((file, self.options.segment_bytes)),
-            // Whoever needs the space will be told.
-            Err(error) => tracing::warn!(%error, "cannot take space for the next segment"),
-        }
     }
 
     /// Moves the floor of the whole log, where age or size says so.

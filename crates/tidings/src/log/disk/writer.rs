@@ -12,14 +12,12 @@ use tidings_core::{Epoch, Seq, limits};
 
 use super::commit::Commit;
 use super::format::{self, FRAME_BYTES_MAX, FRAME_HEADER, SEGMENT_HEADER, SegmentHeader, len64};
-use super::io::{Disk, DiskFile, is_full};
+use super::io::{Disk, is_full};
 use super::segment::{Index, Life, MemoryIndex, Segment, SegmentFile, segment_name};
+use super::spare::{SPARE, Spare};
 use super::{DiskLog, Options};
 use crate::log::keys::Keys;
 use crate::log::{AppendError, Group, Outcome};
-
-/// The file that becomes the next segment.
-pub(super) const SPARE: &str = "next.tmp";
 
 /// Where the next frame goes.
 #[derive(Debug)]
@@ -30,8 +28,8 @@ pub(super) struct Writer {
     pub(super) head: Seq,
     pub(super) keys: Keys,
     pub(super) commit: Commit,
-    /// A file that is allocated already, and its length.
-    pub(super) spare: Option<(Arc<dyn DiskFile>, u64)>,
+    /// The next segment, if it is ready.
+    pub(super) spare: Option<Spare>,
     pub(super) epoch: Epoch,
 }
 
@@ -50,10 +48,7 @@ impl DiskLog {
         self.make_room(&mut writer, bytes)?;
         let writer = &mut *writer;
         writer.commit.start(writer.head);
-        let outcomes = {
-            let state = self.state();
-            groups.iter().map(|group| writer.commit.add(group, &state, &mut writer.keys)).collect()
-        };
+        let outcomes = writer.commit.add(groups, &self.state(), &mut writer.keys);
         self.commit(writer)?;
         Ok(outcomes)
     }
@@ -148,14 +143,14 @@ fn nanos(begun: Instant) -> u64 {
 /// Makes the segment whose first event follows `head`. When it has its name, it is durable and whole.
 pub(super) fn begin_segment(
     disk: &dyn Disk,
-    spare: Option<(Arc<dyn DiskFile>, u64)>,
+    spare: Option<Spare>,
     head: Seq,
     epoch: Epoch,
     capacity: u64,
 ) -> io::Result<(Arc<SegmentFile>, u64)> {
-    let (file, capacity) = match spare.filter(|(_, len)| *len >= capacity) {
+    let Spare { file, len: capacity } = match spare.filter(|spare| spare.len >= capacity) {
         Some(spare) => spare,
-        None => (allocate_spare(disk, capacity)?, capacity),
+        None => Spare::allocate(disk, capacity)?,
     };
     let header = SegmentHeader { first: head.next(), covers: None, salt: random_salt()?, epoch };
     file.write_at(&header.encode(), 0)?;
@@ -164,17 +159,6 @@ pub(super) fn begin_segment(
     disk.rename(SPARE, &name)?;
     disk.sync_folder()?;
     Ok((Arc::new(SegmentFile { name, file, header }), capacity))
-}
-
-/// Takes space for a segment before it is needed.
-pub(super) fn allocate_spare(disk: &dyn Disk, capacity: u64) -> io::Result<Arc<dyn DiskFile>> {
-    let file = disk.create(SPARE)?;
-    if let Err(error) = file.allocate(capacity) {
-        // Gives back what was taken; if that fails too, the next attempt begins by cutting the file.
-        disk.remove(SPARE).unwrap_or_default();
-        return Err(error);
-    }
-    Ok(file)
 }
 
 pub(super) fn random_salt() -> io::Result<u32> {

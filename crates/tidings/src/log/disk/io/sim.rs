@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,6 +54,17 @@ struct Image {
     counts: Counts,
     fault: Option<(Fault, u64)>,
     frozen: bool,
+    during_sync: DuringSync,
+}
+
+/// What happens while a file is being synced.
+#[derive(Clone, Default)]
+struct DuringSync(Option<Arc<dyn Fn() + Send + Sync>>);
+
+impl fmt::Debug for DuringSync {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DuringSync({})", self.0.is_some())
+    }
 }
 
 /// How often the disk was asked to do something.
@@ -111,6 +123,11 @@ impl SimDisk {
     /// Makes something go wrong, in place of what was to go wrong before.
     pub fn fail(&self, fault: Option<Fault>) {
         self.image().fault = fault.map(|fault| (fault, 0));
+    }
+
+    /// Does something in the middle of every sync of a file, which others may use meanwhile.
+    pub fn during_sync(&self, act: impl Fn() + Send + Sync + 'static) {
+        self.image().during_sync = DuringSync(Some(Arc::new(act)));
     }
 
     /// Whether the power has failed.
@@ -399,6 +416,10 @@ impl SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let during = self.with(|image, _| Ok(image.during_sync.clone()))?;
+        if let DuringSync(Some(act)) = during {
+            act();
+        }
         self.with(|image, index| {
             image.sync()?;
             let file = image.files.get_mut(index).ok_or_else(broken)?;

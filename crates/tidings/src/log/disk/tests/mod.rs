@@ -2,6 +2,7 @@ mod bounds;
 mod crash;
 mod damage;
 mod pinned;
+mod spare;
 
 use bytes::Bytes;
 use tidings_core::{ChannelName, Seq};
