@@ -48,6 +48,13 @@ pub(super) const BUILDS: &[Build] = &[
         catchers: &[Unit("tidings", "on_a_lossy_disk::restart")],
     },
     Build {
+        name: "a segment is still being filled when it is used",
+        file: "crates/tidings/src/log/disk/spare.rs",
+        find: "        let filled = fill(&spare);",
+        replace: "        let late = Spare { file: Arc::clone(&spare.file), len: spare.len }; std::thread::spawn(move || { std::thread::sleep(std::time::Duration::from_millis(100)); drop(fill(&late)); }); let filled = Ok(());",
+        catchers: &[Unit("tidings", "disk::tests::spare"), Torture(20)],
+    },
+    Build {
         name: ">= for > in replay from memory",
         file: "crates/tidings/src/tail.rs",
         find: "let start = queue.partition_point(|f| f.seq <= after);",
