@@ -50,8 +50,8 @@ pub(super) const BUILDS: &[Build] = &[
     Build {
         name: "a segment is still being filled when it is used",
         file: "crates/tidings/src/log/disk/spare.rs",
-        find: "        let filled = fill(&spare);",
-        replace: "        let late = Spare { file: Arc::clone(&spare.file), len: spare.len }; std::thread::spawn(move || { std::thread::sleep(std::time::Duration::from_millis(100)); drop(fill(&late)); }); let filled = Ok(());",
+        find: "        match filling.go_on(self.options.fill_time) {",
+        replace: "        let mut late = Filling { spare: Spare { file: Arc::clone(&filling.spare.file), len: filling.spare.len }, offset: 0 }; let time = self.options.fill_time; std::thread::spawn(move || { std::thread::sleep(Duration::from_millis(100)); late.go_on(time) }); filling.offset = filling.spare.len; match Ok::<_, io::Error>(true) {",
         catchers: &[Unit("tidings", "disk::tests::spare"), Torture(20)],
     },
     Build {

@@ -59,6 +59,7 @@ pub struct Options {
     segment_bytes: u64,
     reserve_bytes: u64,
     keys_max: usize,
+    fill_time: Duration,
     disk: Option<Arc<dyn Disk>>,
 }
 
@@ -69,6 +70,7 @@ impl Default for Options {
             segment_bytes: 64 << 20,
             reserve_bytes: 512 << 20,
             keys_max: limits::IDEMPOTENCY_KEYS_MAX,
+            fill_time: spare::FILL_TIME,
             disk: None,
         }
     }

@@ -12,6 +12,7 @@ use super::DiskLog;
 use super::checkpoint::Position;
 use super::format::{Kind, RawRecord, len32, len64};
 use super::segment::Index;
+use super::spare::Filling;
 use super::state::{State, with_slack};
 use super::writer::Writer;
 use crate::log::{AppendError, LogError, Window};
@@ -29,6 +30,8 @@ pub(super) struct Maintenance {
     pub(super) checkpoint_bytes: u64,
     /// The next channel record to look at.
     pub(super) next_slot: usize,
+    /// The next segment, while it is made ready.
+    pub(super) filling: Option<Filling>,
 }
 
 impl DiskLog {
@@ -73,7 +76,7 @@ impl DiskLog {
     pub(super) fn maintain_now(&self, now_ms: u64) -> Result<(), LogError> {
         self.healthy()?;
         let mut maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
-        self.prepare_spare()?;
+        self.prepare_spare(&mut maintenance)?;
         {
             let mut writer = self.writer();
             writer.keys.forget(now_ms);

@@ -11,9 +11,12 @@ use crate::log::Log;
 
 const SEGMENT_BYTES: u64 = 16 << 10;
 
+fn options(disk: &SimDisk) -> Options {
+    Options::default().segment_bytes(SEGMENT_BYTES).reserve_bytes(0).disk(Arc::new(disk.clone()))
+}
+
 fn open(disk: &SimDisk) -> DiskLog {
-    let options = Options::default().segment_bytes(SEGMENT_BYTES).reserve_bytes(0);
-    DiskLog::open("", options.disk(Arc::new(disk.clone()))).unwrap()
+    DiskLog::open("", options(disk)).unwrap()
 }
 
 /// A log whose newest segment is more than half full.
@@ -79,6 +82,21 @@ fn a_segment_that_is_full_before_the_next_one_is_ready_leaves_that_to_its_succes
     let held = |log: &DiskLog| ["a", "b"].map(|name| read(log, name, 0).len());
     assert_eq!(held(&log), [9, 9]);
     assert_eq!(held(&open(&disk.after_power_cut(None))), [9, 9]);
+}
+
+#[test]
+fn a_disk_that_is_slow_gets_a_few_maintenances_for_it() {
+    let disk = SimDisk::new();
+    let mut options = options(&disk).segment_bytes(1 << 20);
+    options.fill_time = Duration::ZERO;
+    let log = DiskLog::open("", options).unwrap();
+    write(&log, "a", 600);
+    for _ in 0..3 {
+        log.maintain(1).unwrap();
+        assert!(has(&disk, "filling.tmp") && !has(&disk, "next.tmp"));
+    }
+    log.maintain(1).unwrap();
+    assert!(!has(&disk, "filling.tmp") && has(&disk, "next.tmp"));
 }
 
 #[test]
