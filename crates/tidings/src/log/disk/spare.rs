@@ -35,20 +35,16 @@ pub(super) struct Spare {
 }
 
 impl Spare {
-    /// Takes space under the name [`SPARE`] at once, in place of what has that name.
-    pub(super) fn allocate(disk: &dyn Disk, len: u64) -> io::Result<Self> {
-        allocate(disk, SPARE, len)
+    /// Takes the space at once, in place of what has this name.
+    pub(super) fn allocate(disk: &dyn Disk, name: &str, len: u64) -> io::Result<Self> {
+        let file = disk.create(name)?;
+        if let Err(error) = file.allocate(len) {
+            // Gives back what was taken; if that fails too, the next attempt begins by cutting the file.
+            disk.remove(name).unwrap_or_default();
+            return Err(error);
+        }
+        Ok(Self { file, len })
     }
-}
-
-fn allocate(disk: &dyn Disk, name: &str, len: u64) -> io::Result<Spare> {
-    let file = disk.create(name)?;
-    if let Err(error) = file.allocate(len) {
-        // Gives back what was taken; if that fails too, the next attempt begins by cutting the file.
-        disk.remove(name).unwrap_or_default();
-        return Err(error);
-    }
-    Ok(Spare { file, len })
 }
 
 /// A file on its way to be a [`Spare`].
@@ -104,7 +100,7 @@ impl DiskLog {
         if writer.spare.is_some() || writer.offset < writer.capacity / 2 {
             return Ok(None);
         }
-        match allocate(&*self.disk, FILLING, self.options.segment_bytes) {
+        match Spare::allocate(&*self.disk, FILLING, self.options.segment_bytes) {
             Ok(spare) => Ok(Some(Filling { spare, offset: 0 })),
             Err(error) => {
                 tracing::warn!(%error, "cannot take space for the next segment");

@@ -150,7 +150,7 @@ pub(super) fn begin_segment(
 ) -> io::Result<(Arc<SegmentFile>, u64)> {
     let Spare { file, len: capacity } = match spare.filter(|spare| spare.len >= capacity) {
         Some(spare) => spare,
-        None => Spare::allocate(disk, capacity)?,
+        None => Spare::allocate(disk, SPARE, capacity)?,
     };
     let header = SegmentHeader { first: head.next(), covers: None, salt: random_salt()?, epoch };
     file.write_at(&header.encode(), 0)?;

@@ -50,7 +50,7 @@ impl Disk for RealDisk {
             .mode(0o600)
             .open(self.path.join("lock"))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(file))),
+            Ok(()) => Ok(Some(Box::new(Lock(file)))),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -93,6 +93,19 @@ impl Disk for RealDisk {
     fn free_bytes(&self) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(&self.path)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+/// A folder that is ours.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a process that is just being started holds it too, until it is another program.
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the lock of the data folder could not be given up before it is closed");
+        }
     }
 }
 
