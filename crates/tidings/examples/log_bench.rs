@@ -116,7 +116,7 @@ fn appends(folder: &Path) {
         // From 32 on, so many that most of the time goes by in segments that were made ready beside the commits.
         for (batch, commits) in [(1, 4_000), (32, 60_000), (256, 12_000), (1_024, 4_000)] {
             let log = fresh(folder);
-            let mut times = maintained(&log, || timed(&log, &names, batch, bytes, commits));
+            let mut times = with_maintenance(&log, || timed(&log, &names, batch, bytes, commits));
             let total: Duration = times.iter().sum();
             times.sort_unstable();
             println!(
@@ -144,7 +144,7 @@ fn timed(log: &DiskLog, names: &[ChannelName], batch: usize, bytes: usize, commi
 }
 
 /// What `work` returns, with maintenance beside it as often as in a server.
-fn maintained<T>(log: &DiskLog, work: impl FnOnce() -> T) -> T {
+fn with_maintenance<T>(log: &DiskLog, work: impl FnOnce() -> T) -> T {
     let (done, is_done) = std::sync::mpsc::sync_channel::<()>(0);
     std::thread::scope(|scope| {
         scope.spawn(move || {

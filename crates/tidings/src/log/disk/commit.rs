@@ -24,6 +24,20 @@ struct Ahead {
     is_finished: bool,
 }
 
+/// A channel's slot, and how the state has it; `None` if there is no such channel.
+type InState = Option<(u32, Ahead)>;
+
+/// Finds the channels of all events before the first of them is judged.
+// Each is somewhere else in memory. Here those reads go side by side; between judging and encoding, each is waited for.
+fn look_up(groups: &[Group], state: &State) -> Vec<InState> {
+    let in_state = |event: &Append| {
+        let slot = state.slot(event.channel.as_str())?;
+        let channel = state.channel(slot)?;
+        Some((slot, Ahead { head: channel.head, is_finished: channel.is_finished }))
+    };
+    groups.iter().flat_map(|group| &group.events).map(in_state).collect()
+}
+
 /// A commit under construction; its buffers are used again for the next one.
 #[derive(Debug, Default)]
 pub(super) struct Commit {
@@ -34,8 +48,6 @@ pub(super) struct Commit {
     fresh: Vec<ChannelName>,
     fresh_by_name: HashMap<ChannelName, u32>,
     ahead: HashMap<u32, Ahead, BuildHasherDefault<NumberHasher>>,
-    /// For each event of all groups, its channel's slot and how the state has it; `None` if there is no such channel.
-    known: Vec<Option<(u32, Ahead)>>,
     /// What the group being judged changed in `ahead`.
     undo: Vec<(u32, Option<Ahead>)>,
     /// Slots and places of the group being judged.
@@ -68,32 +80,17 @@ impl Commit {
 
     /// Judges groups one after the other and encodes those that may be appended.
     pub(super) fn add(&mut self, groups: &[Group], state: &State, keys: &mut Keys) -> Vec<Outcome> {
-        self.look_up(groups, state);
+        let known = look_up(groups, state);
         let mut events = 0;
-        let known = std::mem::take(&mut self.known);
         let add = |group: &Group| {
             let of_group = known.get(events..).unwrap_or_default();
             events += group.events.len();
             self.add_group(group, of_group, keys)
         };
-        let outcomes = groups.iter().map(add).collect();
-        self.known = known;
-        outcomes
+        groups.iter().map(add).collect()
     }
 
-    /// Finds the channels of all events before the first of them is judged.
-    // Each is somewhere else in memory. Here those reads go side by side; between judging and encoding, each is waited for.
-    fn look_up(&mut self, groups: &[Group], state: &State) {
-        let known = |event: &Append| {
-            let slot = state.slot(event.channel.as_str())?;
-            let channel = state.channel(slot)?;
-            Some((slot, Ahead { head: channel.head, is_finished: channel.is_finished }))
-        };
-        self.known.clear();
-        self.known.extend(groups.iter().flat_map(|group| &group.events).map(known));
-    }
-
-    fn add_group(&mut self, group: &Group, known: &[Option<(u32, Ahead)>], keys: &mut Keys) -> Outcome {
+    fn add_group(&mut self, group: &Group, known: &[InState], keys: &mut Keys) -> Outcome {
         // A repeat is recognised first: it may have finished its channel or moved the head that it expects.
         match group.idempotency.map_or(Known::New, |key| keys.known(key)) {
             Known::Repeat { first, count } => return Outcome::Duplicate { first, count },
@@ -136,7 +133,7 @@ impl Commit {
         Outcome::Appended(appended)
     }
 
-    fn judge(&mut self, events: &[Append], known: &[Option<(u32, Ahead)>]) -> Result<(), Refusal> {
+    fn judge(&mut self, events: &[Append], known: &[InState]) -> Result<(), Refusal> {
         self.undo.clear();
         self.group.clear();
         for (index, (event, known)) in events.iter().zip(known).enumerate() {
