@@ -16,9 +16,13 @@ use serde_json::Value;
 
 use self::peer::{Kind, Peer};
 use self::rows::{Ratio, Table, figure, list, median};
+use self::turns::{Side, Turns};
 
 /// Where a result has its CPU seconds for a million deliveries, which are microseconds for one.
 const COST: &str = "/cpu/process_s_per_million";
+/// Where it has the time from a publish until its last subscriber had it.
+const LAST_P50: &str = "/last_subscriber_us/p50";
+const LAST_P99: &str = "/last_subscriber_us/p99";
 
 type Scenario = (&'static str, fn(&mut Table) -> Result<()>);
 
@@ -76,21 +80,31 @@ fn fanout(table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// More than one send per event can carry: 40 events a second to 10,000.
+/// Long, because what is late in one turn is late for some seconds.
+const LONG: Turns = Turns { sets: 2, turns: 4 };
+
+/// More than one send per event can carry: 40 events a second to 10,000, in turns with a floor that sends them one by one.
 fn overload(table: &mut Table) -> Result<()> {
-    let peer = Peer::start(Kind::Tidings, &[])?;
-    let args = ["fanout", "--subscribers", "10000", "--rate", "40", "--seconds", "15", "--warmup", "2"];
-    let result = peer.load(&args)?;
-    let offered = 400_000.0;
-    let delivered = figure(&result, "/deliveries_per_s")?;
+    let (floor, server) = (Peer::start(Kind::Floor, &[])?, Peer::start(Kind::Tidings, &[])?);
+    let one = ["fanout", "--subscribers", "10000", "--seconds", "3"];
+    let forty = ["fanout", "--subscribers", "10000", "--seconds", "15", "--rate", "40"];
+    let floor = Side { peer: &floor, args: &one };
+    let (floors, owns) = turns::take(floor, Side { peer: &server, args: &forty }, LONG)?;
+    owns.iter().try_for_each(no_faults)?;
+    let delivered = median(&owns, "/deliveries_per_s")?;
     table.row(
         "400,000/s offered, 10,000 subscribers",
         "delivered",
-        format!("{:.1} %", 100.0 * delivered / offered),
+        format!("{:.1} %", 100.0 * delivered / 400_000.0),
     );
-    table.row("", "p99 to the last subscriber", ms(figure(&result, "/last_subscriber_us/p99")?));
-    table.row("", "CPU per delivery", us(figure(&result, COST)?));
-    no_faults(&result)
+    let (p50, p99) = (median(&owns, LAST_P50)?, median(&owns, LAST_P99)?);
+    table.row("", "last subscriber p50 / p99", format!("{} / {}", ms(p50), ms(p99)));
+    table.row("", "p99 of each turn, ms", milliseconds(&owns, LAST_P99)?);
+    table.row("", "one event to all p50 of each turn, ms, floor", milliseconds(&floors, LAST_P50)?);
+    let ratio = Ratio::of_neighbours((&floors, LAST_P50), (&owns, LAST_P99))?;
+    table.row("", "p99 ÷ the floor's one event to all (the middle half)", ratio.to_string());
+    table.row("", "CPU per delivery", us(median(&owns, COST)?));
+    Ok(())
 }
 
 /// 1,000 channels with 10 subscribers each, published over HTTP on both sides.
@@ -188,7 +202,7 @@ fn stalled(table: &mut Table) -> Result<()> {
     table.row(
         "",
         "with ÷ without (the middle half)",
-        Ratio::of_neighbours(without, with, "/p99")?.to_string(),
+        Ratio::of_neighbours((without, "/p99"), (with, "/p99"))?.to_string(),
     );
     table.row("", "kernel memory", result.pointer("/kernel").context("no kernel figures")?.to_string());
     table.row("", "everything was read after", format!("{:.1} s", figure(&result, "/caught_up_s")?));
@@ -222,11 +236,13 @@ fn hostile(table: &mut Table) -> Result<()> {
 fn compare(table: &mut Table, name: &str, args: &[&str]) -> Result<()> {
     let floor = Peer::start(Kind::Floor, &[])?;
     let server = Peer::start(Kind::Tidings, &[])?;
-    let (floors, owns) = turns::take(&floor, &server, args)?;
+    let args = [args, &["--seconds", turns::SHORT_SECONDS]].concat();
+    let side = |peer| Side { peer, args: &args };
+    let (floors, owns) = turns::take(side(&floor), side(&server), turns::SHORT)?;
     owns.iter().try_for_each(no_faults)?;
     table.row(name, "CPU per delivery, floor", us(median(&floors, COST)?));
     table.row("", "CPU per delivery, tidings", us(median(&owns, COST)?));
-    let ratio = Ratio::of_neighbours(&floors, &owns, COST)?;
+    let ratio = Ratio::of_neighbours((&floors, COST), (&owns, COST))?;
     table.row("", "tidings ÷ floor (the middle half)", ratio.to_string());
     table.row("", "floor ÷ tidings", format!("{:.2}", 1.0 / ratio.median));
     table.row(
@@ -234,8 +250,8 @@ fn compare(table: &mut Table, name: &str, args: &[&str]) -> Result<()> {
         "deliveries per second, floor / tidings",
         format!("{:.0} / {:.0}", median(&floors, "/deliveries_per_s")?, median(&owns, "/deliveries_per_s")?),
     );
-    let last = |which: &str| median(&owns, &format!("/last_subscriber_us/{which}"));
-    table.row("", "last subscriber p50 / p99", format!("{} / {}", ms(last("p50")?), ms(last("p99")?)));
+    let (p50, p99) = (median(&owns, LAST_P50)?, median(&owns, LAST_P99)?);
+    table.row("", "last subscriber p50 / p99", format!("{} / {}", ms(p50), ms(p99)));
     Ok(())
 }
 
@@ -250,6 +266,12 @@ fn no_faults(result: &Value) -> Result<()> {
 fn spread(result: &Value, at: &str) -> Result<String> {
     let part = |which: &str| figure(result, &format!("{at}/{which}"));
     Ok(format!("{} / {}", ms(part("p50")?), ms(part("p99")?)))
+}
+
+/// What a figure in microseconds was in each turn.
+fn milliseconds(turns: &[Value], at: &str) -> Result<String> {
+    let each = turns.iter().map(|turn| Ok(format!("{:.0}", figure(turn, at)? / 1_000.0)));
+    Ok(each.collect::<Result<Vec<_>>>()?.join(" "))
 }
 
 fn ms(us: f64) -> String {

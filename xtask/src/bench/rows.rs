@@ -29,10 +29,10 @@ pub(super) struct Ratio {
 }
 
 impl Ratio {
-    /// Of the figure at a JSON pointer, of turns in pairs.
-    pub(super) fn of_neighbours(below: &[Value], above: &[Value], at: &str) -> Result<Self> {
-        let ratio = |(below, above)| Ok(figure(above, at)? / figure(below, at)?);
-        let ratios = below.iter().zip(above).map(ratio).collect::<Result<Vec<f64>>>()?;
+    /// Of two figures, each turns and where their results have it, as a JSON pointer; turns are in pairs.
+    pub(super) fn of_neighbours(below: (&[Value], &str), above: (&[Value], &str)) -> Result<Self> {
+        let ratio = |(b, a)| Ok(figure(a, above.1)? / figure(b, below.1)?);
+        let ratios = below.0.iter().zip(above.0).map(ratio).collect::<Result<Vec<f64>>>()?;
         let part = |quarters| quartile(ratios.clone(), quarters);
         Ok(Self { low: part(1)?, median: part(2)?, high: part(3)? })
     }

@@ -2,7 +2,7 @@
 //!
 //! Owns: the load processes of a comparison, each with its connections open, and whose turn it is. Does not know: what
 //! is measured.
-//! Flow: floor and server, both connected → a second each, in alternating order → pairs of results.
+//! Flow: floor and server, both connected → a turn each, in alternating order → pairs of results.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout};
@@ -12,21 +12,33 @@ use serde_json::Value;
 
 use super::peer::Peer;
 
-/// How often all connections are made anew: where the kernel puts them moves a result by a tenth.
-const SETS: usize = 5;
-/// Turns of each set. On a machine with neighbours its speed changes by a quarter within seconds, so turns are short.
-const TURNS: usize = 12;
-const TURN_SECONDS: &str = "1";
+/// How often all connections are made anew, because where the kernel puts them moves a result by a tenth, and how many turns
+/// each set of connections takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Turns {
+    pub(super) sets: usize,
+    pub(super) turns: usize,
+}
 
-/// Takes turns with the same load; what each did, in pairs of turns that followed each other.
-pub(super) fn take(floor: &Peer, server: &Peer, args: &[&str]) -> Result<(Vec<Value>, Vec<Value>)> {
+/// For ratios. On a machine with neighbours its speed changes by a quarter within seconds, so turns are short.
+pub(super) const SHORT: Turns = Turns { sets: 5, turns: 12 };
+/// How long each of those is.
+pub(super) const SHORT_SECONDS: &str = "1";
+
+/// What a side of a comparison is, and the load that it gets.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Side<'a> {
+    pub(super) peer: &'a Peer,
+    pub(super) args: &'a [&'a str],
+}
+
+/// Takes turns; what each did, in pairs of turns that followed each other.
+pub(super) fn take(floor: Side<'_>, server: Side<'_>, shape: Turns) -> Result<(Vec<Value>, Vec<Value>)> {
     let (mut floors, mut owns) = (Vec::new(), Vec::new());
-    for set in 0..SETS {
+    for set in 0..shape.sets {
         let prefix = format!("r{set}");
-        let turns = ["--turns", "--warmup", "0", "--seconds", TURN_SECONDS, "--prefix", &prefix];
-        let args = [args, &turns].concat();
-        let (mut bare, mut ours) = (Load::start(floor, &args)?, Load::start(server, &args)?);
-        for turn in 0..TURNS {
+        let (mut bare, mut ours) = (Load::start(floor, &prefix)?, Load::start(server, &prefix)?);
+        for turn in 0..shape.turns {
             if turn % 2 == 0 {
                 floors.push(bare.turn()?);
                 owns.push(ours.turn()?);
@@ -50,8 +62,9 @@ struct Load {
 
 impl Load {
     /// Connects; a first turn warms up and is thrown away.
-    fn start(peer: &Peer, args: &[&str]) -> Result<Self> {
-        let mut child = peer.spawn_load(args)?;
+    fn start(side: Side<'_>, prefix: &str) -> Result<Self> {
+        let turns = ["--turns", "--warmup", "0", "--prefix", prefix];
+        let mut child = side.peer.spawn_load(&[side.args, &turns].concat())?;
         let results = BufReader::new(child.stdout.take().context("a load without output")?);
         let mut load = Self { child, results };
         load.turn()?;
