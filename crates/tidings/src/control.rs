@@ -39,10 +39,14 @@ pub(crate) fn reset(out: &mut Vec<u8>, reset: &Reset, channels: &[ChannelName], 
     encode::control(out, "tidings.reset", &Value::Object(data).to_string(), Some(epochs.id(reset.id)));
 }
 
-/// `tidings.cursor`: a quiet stream's position, where the log has moved and the stream has not.
-pub(crate) fn cursor(id: EventId) -> Bytes {
+/// `tidings.cursor`: the stream's position, where the log has moved and the stream has not, or where channels have joined it.
+pub(crate) fn cursor(joined: &[ChannelName], id: EventId) -> Bytes {
+    let mut data = Map::new();
+    if !joined.is_empty() {
+        data.insert("joined".into(), joined.iter().map(ChannelName::as_str).collect());
+    }
     let mut out = Vec::new();
-    encode::control(&mut out, "tidings.cursor", "{}", Some(id));
+    encode::control(&mut out, "tidings.cursor", &Value::Object(data).to_string(), Some(id));
     out.into()
 }
 

@@ -131,9 +131,10 @@
     }
     if (!read && !signal.aborted) feed.dedicate();
   }
-  async function readAll(context, feed, { id: after, last, here, joinedAt }) {
+  async function readAll(context, feed, { id: after, last, until }) {
     const { backlog, channels, signal } = feed;
-    let until = here ?? joinedAt;
+    const passed = (id = null) => void backlog.later.splice(0, backlog.later.map((event) => event.id).lastIndexOf(id) + 1);
+    const begin = after;
     for (; ; ) {
       await feed.room();
       if (signal.aborted) return true;
@@ -144,16 +145,13 @@
       if (page.reset) feed.reset(page.reset);
       const unknown = page.reset !== void 0 && UNKNOWN.includes(page.reset.reason);
       for (const event of unknown ? [] : page.events.map(listed)) {
-        const { later, early } = backlog;
-        const at = later.findIndex(({ id }) => id === event.id);
-        if (at >= 0) later.splice(0, at + 1);
-        else if (until === joinedAt && joinedAt !== here && early.size < QUEUE_EVENTS_MAX) early.add(event.id);
+        passed(event.id);
         feed.event(event);
       }
       feed.reached(after = page.next);
       if (page.more && !unknown) continue;
-      if (until === here && joinedAt !== null && joinedAt !== here && !unknown) until = joinedAt;
-      else if (backlog.dropped === null) {
+      for (const id of [begin, after]) passed(id);
+      if (backlog.dropped === null) {
         feed.live();
         return true;
       } else [until, backlog.dropped] = [backlog.dropped, null];
@@ -250,10 +248,10 @@
     const { connection, signal } = link;
     if (connection === null) return false;
     try {
-      const position = await addChannels(context, connection, channels);
+      await addChannels(context, connection, channels);
       if (signal.aborted) return false;
       lane.misses = 0;
-      lane.joined(channels, position);
+      lane.widen(channels);
       return false;
     } catch (cause) {
       if (signal.aborted) return false;
@@ -286,7 +284,6 @@
   async function addChannels(context, connection, channels) {
     const { position } = await call(context, "POST", `connections/${connection}/channels`, { body: { channels } }) || {};
     if (typeof position !== "string") throw new context.errors.TidingsError("http", "the answer names no position", { status: 501 });
-    return position;
   }
   var init_join = __esm({
     "join.ts"() {
@@ -635,10 +632,10 @@
       asked.clear();
       anonymous = null;
       lane = createLane2(context, {
-        joined(channels, at) {
-          sink.joined(channels, at);
-          tellState();
+        joined(channels) {
+          sink.joined(channels);
           answer();
+          tellState();
         },
         event(event) {
           post({ type: "event", term, event: textOf(event) });
@@ -774,9 +771,9 @@
         case "event": {
           const { text, ...rest2 } = message.event;
           const event = { ...rest2, text: () => text, json: () => JSON.parse(text) };
+          if (joined.has(event.channel)) void sink.event(event);
+          else if (wanted.has(event.channel) && held.push(event) > QUEUE_EVENTS_MAX) return apart();
           position = event.id ?? position;
-          if (joined.has(event.channel)) return void sink.event(event);
-          if (wanted.has(event.channel) && held.push(event) > QUEUE_EVENTS_MAX) apart();
           return;
         }
         case "reset":
@@ -791,7 +788,8 @@
           for (const name2 of message.channels) joined.add(name2);
           for (const event of held) if (joined.has(event.channel)) void sink.event(event);
           held = held.filter(({ channel: channel2 }) => !joined.has(channel2));
-          sink.joined(message.channels, message.position);
+          position = message.position;
+          sink.joined(message.channels);
           return tellStatus(theirs);
         case "full":
           return void (message.tab === tab && apart());
@@ -821,7 +819,8 @@
       }
       if (added !== null && added !== "open" && lane?.connection === added.connection) {
         lane.widen(added.channels);
-        post({ type: "joined", term, tab: other, channels: added.channels, position: added.position });
+        asked.set(other, [...asked.get(other) ?? [], ...added.channels]);
+        answer();
       } else tellState();
       spread();
     }
@@ -848,9 +847,10 @@
     }
     function answer() {
       for (const [other, channels] of asked) {
-        if (lane === null || !channels.every((name2) => lane.has(name2))) continue;
-        asked.delete(other);
-        post({ type: "joined", term, tab: other, channels, position: lane.position });
+        const there = channels.filter((name2) => lane?.has(name2));
+        if (lane === null || there.length === 0) continue;
+        asked.set(other, channels.filter((name2) => !there.includes(name2)));
+        post({ type: "joined", term, tab: other, channels: there, position: lane.position });
       }
     }
     async function add() {
@@ -863,9 +863,8 @@
       adding = true;
       const [stream, time] = [connection, term];
       let refused = null;
-      let at = null;
       try {
-        at = await addChannels2(context, stream, missing2);
+        await addChannels2(context, stream, missing2);
       } catch (error) {
         refused = error;
       }
@@ -874,7 +873,7 @@
       if (stream !== connection || time !== term) return void add();
       if (refused === null) {
         mismatches = 0;
-        return want({ connection: stream, channels: missing2, position: at });
+        return want({ connection: stream, channels: missing2 });
       }
       if (refused.code === "connection_not_found") {
         mismatches += 1;
@@ -893,16 +892,15 @@
     }
     async function alone(name2, stream, of, because) {
       let error = of === 1 ? because : null;
-      let at = null;
       if (error === null) {
         try {
-          at = await addChannels2(context, stream, [name2]);
+          await addChannels2(context, stream, [name2]);
         } catch (cause) {
           error = cause;
         }
       }
       if (closed || role !== "follower" || stream !== connection) return;
-      if (error === null) return want({ connection: stream, channels: [name2], position: at });
+      if (error === null) return want({ connection: stream, channels: [name2] });
       wanted = new Set([...wanted].filter((other) => other !== name2));
       sink.refused([name2], error);
     }
@@ -1388,8 +1386,9 @@ ${value}`;
         keepaliveMs = Math.max(Number(said.keepalive_ms) || keepaliveMs, 100);
         watch();
         if (said.expires_at) void heedGrant(word, said);
-        sink.hello(position);
+        sink.hello();
       } else if (word === "reset") sink.reset(said);
+      else if (said.joined) sink.joined(said.joined);
       else if (word === "drain") drainMs = Number(said.spread_ms) || 0;
       else if (word === "auth_expiring") void heedGrant(word, said);
     }
@@ -1481,12 +1480,11 @@ ${value}`;
     const linger = createTimer(env);
     const link = createLink(context, url, {
       ...sink,
-      hello(position) {
-        const joined = [...news];
-        news = /* @__PURE__ */ new Set();
-        if (joined.length > 0) sink.joined(joined, position);
+      hello() {
+        told([...news].filter((channel) => streaming.has(channel)));
         sync();
       },
+      joined: told,
       done() {
         const finished = [...streaming];
         over();
@@ -1497,15 +1495,19 @@ ${value}`;
     }, own?.channel);
     const joining = {
       misses: 0,
-      joined(channels, position) {
-        widen(channels);
-        sink.joined(channels, position);
-      },
+      widen,
       refused: leave
     };
     function widen(channels) {
-      streaming = /* @__PURE__ */ new Set([...streaming, ...channels]);
-      nameInUrl(channels);
+      const more = without(new Set(channels), streaming);
+      streaming = /* @__PURE__ */ new Set([...streaming, ...more]);
+      news = /* @__PURE__ */ new Set([...news, ...more]);
+      nameInUrl(more);
+    }
+    function told(channels) {
+      widen(channels);
+      news = without(news, new Set(channels));
+      sink.joined(channels);
     }
     function nameInUrl(channels) {
       for (const channel of channels) target?.searchParams.append("channel", channel);
@@ -1575,9 +1577,11 @@ ${value}`;
     function refused(error) {
       running = false;
       refusedAt = link.position;
-      if (refusedAt !== null && news.size > 0 && news.size < streaming.size) {
-        streaming = without(streaming, news);
-        return leave(news, error);
+      const unwanted = without(streaming, wanted);
+      const suspects = unwanted.size > 0 ? unwanted : news;
+      if (refusedAt !== null && suspects.size > 0 && suspects.size < streaming.size) {
+        streaming = without(streaming, suspects);
+        return leave(suspects, error);
       }
       if (refusedAt !== null || streaming.size === 0 || !isOfAChannel(error)) return sink.refused(null, error);
       const [first] = streaming;

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidings_core::Seq;
 use tidings_core::connection::Place;
+use tidings_core::{ChannelName, Seq};
 
 use super::catchup::{BOUND, Errand, FIRST, Found, end_of, sendable};
 use super::chunk::Chunk;
@@ -397,15 +397,27 @@ impl Shard {
         }
     }
 
-    /// In place of a comment, a quiet stream's position: the log has moved and the stream has not.
-    pub(super) fn say_cursor(&mut self, key: Key) {
+    /// The stream's position, which is `at`: in place of a comment, where the log has moved and the stream has not, or
+    /// because channels have joined there.
+    pub(super) fn say_cursor(&mut self, key: Key, at: Seq, joined: &[ChannelName]) {
         let now = self.now_ms;
-        let Some(position) = self.cohort_of(key).map(|cohort| cohort.position) else { return };
         let Some(conn) = self.conn(key) else { return };
-        conn.told = position;
-        conn.took(now, true);
-        let id = self.parts.log.epochs().id(position);
-        self.say(key, crate::control::cursor(id));
+        conn.told = at;
+        if conn.is_free() {
+            conn.took(now, true);
+        }
+        let id = self.parts.log.epochs().id(at);
+        self.say_next(key, crate::control::cursor(joined, id));
+    }
+
+    /// Says it at once, or behind what is pending.
+    pub(super) fn say_next(&mut self, key: Key, bytes: Bytes) {
+        let Some(conn) = self.conn(key) else { return };
+        if conn.is_free() {
+            self.say(key, bytes);
+        } else {
+            conn.pending = [&*conn.pending, &*bytes].concat().into();
+        }
     }
 
     /// Ends a connection once what is pending is gone.

@@ -381,7 +381,7 @@ impl Shard {
                 return self.remove(key);
             }
             Some(due @ (Due::Drained | Due::Aged)) => return self.close_in_time(key, due),
-            Some(Due::Cursor) if quiet => self.say_cursor(key),
+            Some(Due::Cursor) if quiet => self.say_cursor(key, position, &[]),
             Some(Due::KeepAlive) if quiet => self.say(key, bytes::Bytes::from_static(encode::KEEPALIVE)),
             Some(Due::Cursor | Due::KeepAlive) | None => {}
         }
@@ -404,12 +404,7 @@ impl Shard {
             }
             _ => crate::control::drain(spread_ms, seed.retry_ms(Retry::Stream)),
         };
-        if conn.is_free() {
-            self.say(key, words);
-        } else {
-            // Behind the rest of a frame, it goes with it.
-            conn.pending = [&*conn.pending, &*words].concat().into();
-        }
+        self.say_next(key, words);
         self.close(key);
         self.wheel.set(key, self.now_ms + LINGER_MS);
     }

@@ -130,8 +130,12 @@ impl Shard {
             }
         }
         let cohort = self.cohorts.of_mut(at);
-        let new = subscription.channels.iter().skip(old.channels.len());
-        new.for_each(|channel| cohort.list(channel, key.place));
+        let new = subscription.channels.get(old.channels.len()..).unwrap_or_default();
+        new.iter().for_each(|channel| cohort.list(channel, key.place));
+        if !new.is_empty() {
+            // Where the client knows the stream to stand may lie before: of what is between, they are owed nothing.
+            self.say_cursor(key, cursor, new);
+        }
         self.enqueue(key);
         // Nobody waits for the answer any more: the channels have joined all the same.
         joined.send(cursor).unwrap_or_default();

@@ -5,7 +5,7 @@
 // It is fetched when it is needed; where that fails, a feed has a stream of its own instead, as where there is no history.
 
 import type { TidingsError } from './error.js';
-import { HISTORY_PAGE_EVENTS, QUEUE_EVENTS_MAX } from './limits.js';
+import { HISTORY_PAGE_EVENTS } from './limits.js';
 import type { Incoming } from './incoming.js';
 import type { Context, LinkReset } from './link.js';
 import { pause } from './pause.js';
@@ -17,8 +17,6 @@ export interface Backlog {
   later: Incoming[];
   /** Events up to this one did not fit into `later`. */
   dropped: string | null;
-  /** What was read from history and may still come on the stream, which is a request behind. */
-  early: Set<string | null>;
 }
 
 /** The feed that is behind. */
@@ -46,10 +44,8 @@ export interface Stretch {
   id?: string | undefined;
   /** Or with so many of the newest events. */
   last?: number | undefined;
-  /** Where the stream stands here. */
-  here: string | null;
-  /** Where it was joined. Events up to there come on the stream of those channels only that it had before. */
-  joinedAt: string | null;
+  /** Where it ends, because the stream sends what follows. */
+  until: string | null;
 }
 
 /** An event as history lists it. */
@@ -90,11 +86,11 @@ export async function catchUp(context: Context, feed: Behind, stretch: Stretch):
 }
 
 /** Makes the feed live, unless there is no history: then, `false`. */
-async function readAll(context: Context, feed: Behind, { id: after, last, here, joinedAt }: Stretch): Promise<boolean> {
+async function readAll(context: Context, feed: Behind, { id: after, last, until }: Stretch): Promise<boolean> {
   const { backlog, channels, signal } = feed;
-  // Where the stream was joined may lie ahead of what has come of it. Up to here, it has; what is read between the two
-  // comes again on the stream, of those channels that it had before.
-  let until = here ?? joinedAt;
+  // A finished channel sends its last event to whoever asks, again and again.
+  const passed = (id: string | null = null): void => void backlog.later.splice(0, backlog.later.map((event) => event.id).lastIndexOf(id) + 1);
+  const begin = after;
   for (;;) {
     await feed.room();
     if (signal.aborted) return true;
@@ -105,17 +101,14 @@ async function readAll(context: Context, feed: Behind, { id: after, last, here, 
     if (page.reset) feed.reset(page.reset);
     const unknown = page.reset !== undefined && UNKNOWN.includes(page.reset.reason);
     for (const event of unknown ? [] : page.events.map(listed)) {
-      const { later, early } = backlog;
-      const at = later.findIndex(({ id }) => id === event.id);
-      if (at >= 0) later.splice(0, at + 1);
-      else if (until === joinedAt && joinedAt !== here && early.size < QUEUE_EVENTS_MAX) early.add(event.id);
+      passed(event.id);
       feed.event(event);
     }
     // Not `until`, which may lie before where this began.
     feed.reached((after = page.next));
     if (page.more && !unknown) continue;
-    if (until === here && joinedAt !== null && joinedAt !== here && !unknown) until = joinedAt;
-    else if (backlog.dropped === null) {
+    for (const id of [begin, after]) passed(id);
+    if (backlog.dropped === null) {
       // At once: what came between this look and that would find no room either.
       feed.live();
       return true;

@@ -24,7 +24,7 @@ type Item = () => void | Promise<void>;
 export interface Feed {
   readonly subscription: Subscription;
   readonly channels: readonly string[];
-  joined(channels: readonly string[], position: string | null): void;
+  joined(channels: readonly string[]): void;
   /** Takes an event of its channels. A promise says when there is room again. */
   take(event: Incoming): void | Promise<void>;
   reset(reset: LinkReset): void;
@@ -168,10 +168,11 @@ export function createFeed(context: Context, channels: readonly string[], option
     });
   }
 
-  function pushResets({ reason, channels: meant, first = null }: LinkReset): void {
-    push(() => {
-      for (const channel of channels) if (means(meant, [channel])) callEach(report, onReset, { reason, channel, first });
-    });
+  /** To how many of its channels it goes. */
+  function pushResets({ reason, channels: meant, first = null }: LinkReset): number {
+    const gone = channels.filter((channel) => means(meant, [channel]));
+    if (gone.length > 0) push(() => gone.forEach((channel) => callEach(report, onReset, { reason, channel, first })));
+    return gone.length;
   }
 
   function pushEvent(event: Incoming): void {
@@ -196,8 +197,8 @@ export function createFeed(context: Context, channels: readonly string[], option
     if (finished.size === channels.length) pushEnd();
   }
 
-  /** What comes waits until what lies before it has been read; `here` and `joinedAt` as in `Stretch`. */
-  function behind(begin: Begin, here: string | null, joinedAt: string | null): void {
+  /** What comes waits until what lies before it, up to `until`, has been read. */
+  function behind(begin: Begin, until: string | null): void {
     mode = 'behind';
     const { signal } = (reading = new AbortController());
     const lagging: Behind = {
@@ -212,7 +213,7 @@ export function createFeed(context: Context, channels: readonly string[], option
       dedicate,
     };
     rest().then(
-      ({ catchUp }) => catchUp(context, lagging, { ...begin, here, joinedAt }),
+      ({ catchUp }) => catchUp(context, lagging, { ...begin, until }),
       (error: TidingsError) => {
         report(error);
         if (!signal.aborted) dedicate();
@@ -241,7 +242,7 @@ export function createFeed(context: Context, channels: readonly string[], option
 
   function stopReading(): void {
     reading.abort();
-    backlog = { later: [], dropped: null, early: new Set() };
+    backlog = { later: [], dropped: null };
   }
 
   function refused(error: TidingsError): void {
@@ -324,21 +325,18 @@ export function createFeed(context: Context, channels: readonly string[], option
   const feed: Feed = {
     subscription,
     channels,
-    joined(more, position) {
+    joined(more) {
       if (mode !== 'joining') return;
       for (const channel of more) missing.delete(channel);
       if (missing.size > 0) return;
       failure = undefined;
-      if (begin) behind(begin, host.position(), position);
+      if (begin) behind(begin, host.position());
       else live();
     },
     take(event) {
       const { id } = event;
-      const { later, early } = backlog;
+      const { later } = backlog;
       follow();
-      // It was read from history.
-      if (early.delete(id)) return;
-      if (mode === 'live' && id !== null) early.clear();
       if (mode === 'behind' || (mode === 'joining' && begin)) {
         // What is not stored goes to those who are in step.
         if (id === null) return;
@@ -350,13 +348,13 @@ export function createFeed(context: Context, channels: readonly string[], option
       } else if (queue.length < QUEUE_EVENTS_MAX || ownStream) {
         pushEvent(event);
         if (queue.length > QUEUE_EVENTS_MAX) return new Promise(roomFor);
-      } else if (id !== null) behind({ id: queued! }, id, id);
+      } else if (id !== null) behind({ id: queued! }, id);
       return undefined;
     },
     reset(reset) {
-      if (!means(reset.channels, channels)) return;
+      // What lies before it of channels that are not meant is still owed.
+      if (pushResets(reset) < channels.length) return;
       stopReading();
-      pushResets(reset);
       begin = null;
       if (missing.size === 0) live();
     },
@@ -364,13 +362,13 @@ export function createFeed(context: Context, channels: readonly string[], option
       for (const channel of gone) if (channels.includes(channel)) finished.add(channel);
       if (finished.size < channels.length) return;
       if (mode === 'live') pushEnd();
-      else feed.joined(channels, null);
+      else feed.joined(channels);
     },
     refused,
     again() {
       if (!failure) return;
       failure = undefined;
-      if (mode === 'behind') behind(queued === null ? begin : { id: queued }, host.position(), null);
+      if (mode === 'behind') behind(queued === null ? begin : { id: queued }, host.position());
     },
     moved: rejoin,
   };

@@ -47,7 +47,7 @@ export function createHub(context: Context, onStatus: (status: Status) => void, 
     // One may be closed by the handler of another.
     const each = (call: (feed: Feed) => void): void => [...feeds].forEach((feed) => feeds.has(feed) && call(feed));
     const source = make(context, {
-      joined: (channels, position) => each((feed) => feed.joined(channels, position)),
+      joined: (channels) => each((feed) => feed.joined(channels)),
       event(event) {
         let held: void | Promise<void> = undefined;
         // Only a stream that one feed has for itself is ever held.
@@ -102,7 +102,7 @@ export function createHub(context: Context, onStatus: (status: Status) => void, 
       it.feeds.add(feed);
       const there = channels.filter((channel) => it.source.has(channel));
       want(it);
-      feed.joined(there, it.source.position);
+      feed.joined(there);
     }
 
     function leave(): void {

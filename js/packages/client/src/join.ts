@@ -12,7 +12,8 @@ import { call } from './request.js';
 export interface Joining {
   /** How often in a row the server did not know the stream that it has open. */
   misses: number;
-  joined(channels: readonly string[], position: string): void;
+  /** They are about to be told as joined, by the stream. */
+  widen(channels: readonly string[]): void;
   refused(channels: readonly string[], error: TidingsError): void;
 }
 
@@ -22,11 +23,11 @@ export async function join(context: Context, link: Link, lane: Joining, channels
   // It has ended while this code was fetched.
   if (connection === null) return false;
   try {
-    const position = await addChannels(context, connection, channels);
+    await addChannels(context, connection, channels);
     // What was added to a stream that is gone has to be added to the next one.
     if (signal.aborted) return false;
     lane.misses = 0;
-    lane.joined(channels, position);
+    lane.widen(channels);
     return false;
   } catch (cause) {
     if (signal.aborted) return false;
@@ -62,10 +63,9 @@ async function cannot({ api, env }: Context, link: Link, lane: Joining, { code, 
   return false;
 }
 
-/** Adds channels; the position behind which their events come. */
-export async function addChannels(context: Context, connection: string, channels: readonly string[]): Promise<string> {
+/** Adds channels; the stream itself says from where on their events come. */
+export async function addChannels(context: Context, connection: string, channels: readonly string[]): Promise<void> {
   const { position } = ((await call(context, 'POST', `connections/${connection}/channels`, { body: { channels } })) || {}) as { position?: string };
-  // Whoever answered is not the server, or an old one: it cannot add channels.
+  // Whoever answered is not the server: it cannot add channels.
   if (typeof position !== 'string') throw new context.errors.TidingsError('http', 'the answer names no position', { status: 501 });
-  return position;
 }

@@ -21,7 +21,7 @@ export interface LaneOptions {
 export interface Lane extends Source {
   /** The server's name of the open stream. */
   readonly connection: string | null;
-  /** The open stream has these too: somebody else has added them. */
+  /** The open stream is about to have these too: somebody else has added them. */
   widen(channels: readonly string[]): void;
 }
 
@@ -46,12 +46,11 @@ export function createLane(context: Context, sink: SourceSink, { begin = null, o
 
   const link = createLink(context, url, {
     ...sink,
-    hello(position) {
-      const joined = [...news];
-      news = new Set();
-      if (joined.length > 0) sink.joined(joined, position);
+    hello() {
+      told([...news].filter((channel) => streaming.has(channel)));
       sync();
     },
+    joined: told,
     done() {
       const finished = [...streaming];
       over();
@@ -63,17 +62,23 @@ export function createLane(context: Context, sink: SourceSink, { begin = null, o
 
   const joining: Joining = {
     misses: 0,
-    joined(channels, position) {
-      widen(channels);
-      sink.joined(channels, position);
-    },
+    widen,
     refused: leave,
   };
 
-  /** The open stream has these too. Its URL says so, for events of which only a guess says their channel. */
+  /** The open stream has these too, or is about to. Its URL says so, for events of which only a guess says their channel. */
   function widen(channels: readonly string[]): void {
-    streaming = new Set([...streaming, ...channels]);
-    nameInUrl(channels);
+    const more = without(new Set(channels), streaming);
+    streaming = new Set([...streaming, ...more]);
+    news = new Set([...news, ...more]);
+    nameInUrl(more);
+  }
+
+  /** The stream says that it has these, from where it stands. */
+  function told(channels: readonly string[]): void {
+    widen(channels);
+    news = without(news, new Set(channels));
+    sink.joined(channels);
   }
 
   function nameInUrl(channels: Iterable<string>): void {
@@ -157,10 +162,12 @@ export function createLane(context: Context, sink: SourceSink, { begin = null, o
   function refused(error: TidingsError): void {
     running = false;
     refusedAt = link.position;
-    // Channels that were to join a stream do not end it.
-    if (refusedAt !== null && news.size > 0 && news.size < streaming.size) {
-      streaming = without(streaming, news);
-      return leave(news, error);
+    // Neither channels that nobody wants any more nor those that were to join a stream end it.
+    const unwanted = without(streaming, wanted);
+    const suspects = unwanted.size > 0 ? unwanted : news;
+    if (refusedAt !== null && suspects.size > 0 && suspects.size < streaming.size) {
+      streaming = without(streaming, suspects);
+      return leave(suspects, error);
     }
     if (refusedAt !== null || streaming.size === 0 || !isOfAChannel(error)) return sink.refused(null, error);
     // One channel that is refused may not take the others with it.

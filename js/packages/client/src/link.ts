@@ -30,10 +30,12 @@ export interface Context {
 }
 
 export interface LinkSink {
-  /** A stream is open; `position` is where it stands. */
-  hello(position: string | null): void;
+  /** A stream is open. */
+  hello(): void;
   /** A promise holds the stream back. */
   event(event: Incoming): void | Promise<void>;
+  /** These have been added, and come from where it stands. */
+  joined(channels: readonly string[]): void;
   reset(reset: LinkReset): void;
   /** All channels are finished. */
   done(): void;
@@ -237,8 +239,9 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
       keepaliveMs = Math.max(Number(said.keepalive_ms) || keepaliveMs, 100);
       watch();
       if (said.expires_at) void heedGrant(word, said);
-      sink.hello(position);
+      sink.hello();
     } else if (word === 'reset') sink.reset(said as LinkReset);
+    else if (said.joined) sink.joined(said.joined);
     else if (word === 'drain') drainMs = Number(said.spread_ms) || 0;
     else if (word === 'auth_expiring') void heedGrant(word, said);
   }
@@ -322,6 +325,7 @@ export interface Said extends Partial<LinkReset> {
   keepalive_ms?: unknown;
   expires_at?: unknown;
   spread_ms?: unknown;
+  joined?: readonly string[];
   code?: string;
 }
 

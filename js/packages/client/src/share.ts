@@ -43,13 +43,12 @@ type Message =
   | { type: 'reconnect' }
   | { type: 'bye'; tab: string };
 
-/** Retired: it led, and was refused; others try with credentials of their own. */
 interface Added {
   connection: string;
   channels: readonly string[];
-  position: string | null;
 }
 
+/** Retired: it led, and was refused; others try with credentials of their own. */
 type Role = 'none' | 'follower' | 'leader' | 'apart' | 'retired';
 
 /**
@@ -73,7 +72,7 @@ export function createShared(context: Context, sink: SourceSink, createLane: Lan
   let lane: Lane | null = null;
   let resign: (() => void) | null = null;
   const others = new Map<string, { channels: readonly string[]; heardAt: number }>();
-  /** Channels that tabs without credentials have asked for. */
+  /** Channels that tabs have added, or, without credentials, asked for: they are told when the stream has them. */
   const asked = new Map<string, readonly string[]>();
   let anonymous: boolean | null = null;
   let aliveTimer: unknown;
@@ -178,10 +177,10 @@ export function createShared(context: Context, sink: SourceSink, createLane: Lan
     asked.clear();
     anonymous = null;
     lane = createLane(context, {
-      joined(channels, at) {
-        sink.joined(channels, at);
-        tellState();
+      joined(channels) {
+        sink.joined(channels);
         answer();
+        tellState();
       },
       event(event) {
         // Also when nobody has asked yet: a tab whose channels were just added hears of them before it can say so.
@@ -338,9 +337,10 @@ export function createShared(context: Context, sink: SourceSink, createLane: Lan
       case 'event': {
         const { text, ...rest } = message.event;
         const event = { ...rest, text: () => text, json: () => JSON.parse(text) as unknown };
+        if (joined.has(event.channel)) void sink.event(event);
+        else if (wanted.has(event.channel) && held.push(event) > QUEUE_EVENTS_MAX) return apart();
+        // Behind the handlers: what they have not had does not count.
         position = event.id ?? position;
-        if (joined.has(event.channel)) return void sink.event(event);
-        if (wanted.has(event.channel) && held.push(event) > QUEUE_EVENTS_MAX) apart();
         return;
       }
       case 'reset':
@@ -356,7 +356,8 @@ export function createShared(context: Context, sink: SourceSink, createLane: Lan
         for (const name of message.channels) joined.add(name);
         for (const event of held) if (joined.has(event.channel)) void sink.event(event);
         held = held.filter(({ channel }) => !joined.has(channel));
-        sink.joined(message.channels, message.position);
+        position = message.position;
+        sink.joined(message.channels);
         return tellStatus(theirs);
       case 'full':
         return void (message.tab === tab && apart());
@@ -392,7 +393,8 @@ export function createShared(context: Context, sink: SourceSink, createLane: Lan
     // What was added to a stream that is gone has to be added to the next one.
     if (added !== null && added !== 'open' && lane?.connection === added.connection) {
       lane.widen(added.channels);
-      post({ type: 'joined', term, tab: other, channels: added.channels, position: added.position });
+      asked.set(other, [...(asked.get(other) ?? []), ...added.channels]);
+      answer();
     } else tellState();
     spread();
   }
@@ -425,9 +427,10 @@ export function createShared(context: Context, sink: SourceSink, createLane: Lan
 
   function answer(): void {
     for (const [other, channels] of asked) {
-      if (lane === null || !channels.every((name) => lane!.has(name))) continue;
-      asked.delete(other);
-      post({ type: 'joined', term, tab: other, channels, position: lane.position });
+      const there = channels.filter((name) => lane?.has(name));
+      if (lane === null || there.length === 0) continue;
+      asked.set(other, channels.filter((name) => !there.includes(name)));
+      post({ type: 'joined', term, tab: other, channels: there, position: lane.position });
     }
   }
 
@@ -442,9 +445,8 @@ export function createShared(context: Context, sink: SourceSink, createLane: Lan
     adding = true;
     const [stream, time] = [connection, term];
     let refused: TidingsError | null = null;
-    let at: string | null = null;
     try {
-      at = await addChannels(context, stream, missing);
+      await addChannels(context, stream, missing);
     } catch (error) {
       refused = error as TidingsError;
     }
@@ -454,7 +456,7 @@ export function createShared(context: Context, sink: SourceSink, createLane: Lan
     if (refused === null) {
       mismatches = 0;
       // Not joined before the leader says so: it is the one that would add them again after a reconnect.
-      return want({ connection: stream, channels: missing, position: at });
+      return want({ connection: stream, channels: missing });
     }
     if (refused.code === 'connection_not_found') {
       // The stream of another user; or one that has just ended, which the leader is about to say.
@@ -477,16 +479,15 @@ export function createShared(context: Context, sink: SourceSink, createLane: Lan
   /** One channel that is refused takes no other with it. */
   async function alone(name: string, stream: string, of: number, because: TidingsError): Promise<void> {
     let error: TidingsError | null = of === 1 ? because : null;
-    let at: string | null = null;
     if (error === null) {
       try {
-        at = await addChannels(context, stream, [name]);
+        await addChannels(context, stream, [name]);
       } catch (cause) {
         error = cause as TidingsError;
       }
     }
     if (closed || role !== 'follower' || stream !== connection) return;
-    if (error === null) return want({ connection: stream, channels: [name], position: at });
+    if (error === null) return want({ connection: stream, channels: [name] });
     wanted = new Set([...wanted].filter((other) => other !== name));
     sink.refused([name], error);
   }

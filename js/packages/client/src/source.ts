@@ -21,8 +21,8 @@ export interface Source {
 
 /** What a source tells, in the order of its stream. */
 export interface SourceSink {
-  /** Everything of these channels behind `position` comes from now on; `null` where the server names none. */
-  joined(channels: readonly string[], position: string | null): void;
+  /** Everything of these channels behind the position comes from now on. */
+  joined(channels: readonly string[]): void;
   /** A promise holds the stream back. */
   event(event: Incoming): void | Promise<void>;
   reset(reset: LinkReset): void;

@@ -18,7 +18,7 @@ test('what comes in the moment in which the last page has been read is not lost'
   let live = false;
   const feed: Behind = {
     channels: ['a'],
-    backlog: { later: [], dropped: null, early: new Set() },
+    backlog: { later: [], dropped: null },
     signal: new AbortController().signal,
     event: ({ id }) => void read.push(id!),
     reset: () => {},
@@ -29,6 +29,6 @@ test('what comes in the moment in which the last page has been read is not lost'
     refused: context.report,
     dedicate: () => void expect.unreachable(),
   };
-  await catchUp(context, feed, { id: 'e-0', here: 'e-1', joinedAt: 'e-1' });
+  await catchUp(context, feed, { id: 'e-0', until: 'e-1' });
   expect([live, read, world.errors]).toEqual([true, ['e-1', 'e-2'], []]);
 });

@@ -205,7 +205,35 @@ test('a tab is open once its channels are part of the stream, not when that of i
   world.answer = (request) => (request.method === 'POST' ? json(200, { position: 'e-1' }) : answer(request));
   await world.last().hello('e-1');
   await calm();
+  expect(all.map(({ tab }) => tab.client.status.state)).toEqual(['open', 'connecting']);
+  await world.last().joined('e-1', ['b']);
+  await calm();
   expect(all.map(({ tab }) => tab.client.status.state)).toEqual(['open', 'open']);
+});
+
+test('what a tab has read of a channel that was added for it is not repeated by the next leader', async () => {
+  await tabs(1);
+  await publish(1, 3, 'b');
+  const second = browser.open({});
+  const got: unknown[] = [];
+  const subscription = second.client.subscribe('b', { from: { id: 'e-0' } }).onAny(({ data }) => got.push(data));
+  await calm();
+  expect([got, subscription.cursor]).toEqual([[1, 2, 3], 'e-3']);
+  await browser.tabs[0]!.kill();
+  await publish(4, 4, 'b');
+  await world.pass(1_000);
+  await calm();
+  expect([got, second.leads]).toEqual([[1, 2, 3, 4], true]);
+});
+
+test('in a tab that follows, too, an event counts when its handler has returned', async () => {
+  const [, second] = await tabs(2);
+  const seen: unknown[] = [];
+  const subscription = second!.tab.client.subscribe('a');
+  subscription.onAny(({ id }) => seen.push([id, subscription.cursor]));
+  await calm();
+  await publish(1, 2);
+  expect([seen, subscription.cursor]).toEqual([[['e-1', 'e-0'], ['e-2', 'e-1']], 'e-2']);
 });
 
 test('where a proxy answers in place of the server that channels were added, a tab has a stream of its own', async () => {

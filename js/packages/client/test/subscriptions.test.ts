@@ -18,8 +18,11 @@ function server(head: { now: number }) {
   const added: unknown[] = [];
   const asked: string[] = [];
   world.answer = ({ method, url, body }) => {
-    if (method === 'POST' && /^\/v1\/connections\/c\d+\/channels$/.test(url.pathname)) {
-      added.push((body as { channels: string[] }).channels);
+    const [, stream] = /^\/v1\/connections\/c(\d+)\/channels$/.exec(url.pathname) ?? [];
+    if (method === 'POST' && stream !== undefined) {
+      const { channels } = body as { channels: string[] };
+      added.push(channels);
+      void world.streams[Number(stream)]!.joined(`e-${head.now}`, channels);
       return json(200, { position: `e-${head.now}`, channels: [] });
     }
     if (url.pathname === '/v1/history') {
@@ -251,12 +254,78 @@ describe('where a subscription begins', () => {
     const got = collect(subscription);
     await world.last().event('e-8', 'a', 8);
     await settled();
-    expect([added, asked]).toEqual([[['b']], ['a+b (e-3, e-8]', 'a+b (e-8, e-9]']]);
+    expect([added, asked]).toEqual([[['b']], ['a+b (e-3, e-9]']]);
     expect(got, 'what came on the stream meanwhile is not repeated').toEqual([4, 5, 6, 7, 8, 9]);
-    await world.last().event('e-9', 'a', 9);
     await world.last().event('e-10', 'b', 10);
-    expect(got.slice(6), 'nor is what comes on it when it was read').toEqual([10]);
+    expect(got.slice(6)).toEqual([10]);
     expect(subscription.cursor).toBe('e-10');
+  });
+
+  test('a quiet stream stands where the last channel was added', async () => {
+    const { asked } = server({ now: 9 });
+    const client = world.client();
+    client.subscribe('a');
+    await settled();
+    await world.last().hello('e-1');
+    const now = collect(client.subscribe('b'));
+    await settled();
+    const older = collect(client.subscribe('b', { from: { id: 'e-6' } }));
+    await settled();
+    expect([now, older, asked]).toEqual([[], [7, 8, 9], ['b (e-6, e-9]']]);
+    await world.last().end();
+    await world.pass(2_000);
+    expect(world.last().request.headers.get('last-event-id'), 'what is older than a subscription does not come').toBe('e-9');
+  });
+
+  test('a reset of one channel takes nothing of the others that are being read', async () => {
+    server({ now: 9 });
+    const { answer } = world;
+    let release = (): void => {};
+    const gate = new Promise<void>((resolve) => (release = resolve));
+    world.answer = (request) => (request.url.pathname === '/v1/history' ? gate.then(() => answer(request)!) : answer(request));
+    const got: unknown[] = [];
+    const subscription = world.client().subscribe(['a', 'b'], { from: { id: 'e-6' } });
+    subscription.onAny(({ data }) => got.push(data)).onReset(({ channel }) => got.push(channel));
+    await settled();
+    await world.last().hello('e-9');
+    await world.last().event('e-10', 'a', 10);
+    await world.last().send('event: tidings.reset\ndata: {"reason":"deleted","channels":["b"]}\nid: e-10\n\n');
+    release();
+    await settled();
+    await world.last().event('e-11', 'a', 11);
+    expect(got).toEqual(['b', 7, 8, 9, 10, 11]);
+  });
+
+  test('the last event of a finished channel that the stream sends again is not delivered again', async () => {
+    server({ now: 9 });
+    const got = collect(world.client().subscribe('a', { from: { id: 'e-9' } }));
+    await settled();
+    // As it comes, in one piece.
+    void world.last().hello(null);
+    await world.last().event('e-9', 'a', 9);
+    await world.last().end();
+    await settled();
+    expect(got).toEqual([]);
+  });
+
+  test('a stream that is refused for a channel that nobody wants any more goes on without it', async () => {
+    world.answer = ({ url }) => (url.searchParams.getAll('channel').includes('gone') && world.streams.length > 0 ? problem(403, 'forbidden') : undefined);
+    const client = world.client();
+    const a = client.subscribe('a');
+    const got = collect(a);
+    const refused = vi.fn();
+    a.onRefused(refused);
+    const gone = client.subscribe('gone');
+    await settled();
+    await world.last().hello('e-1');
+    gone.close();
+    await settled();
+    await world.last().end();
+    await world.pass(2_000);
+    expect([world.last().request.url.search, world.last().request.headers.get('last-event-id')]).toEqual(['?channel=a', 'e-1']);
+    await world.last().hello('e-1');
+    await world.last().event('e-2', 'a', 2);
+    expect([got, refused.mock.calls.length]).toEqual([[2], 0]);
   });
 
   test('an older position on a stream that is open disturbs nobody', async () => {

@@ -251,11 +251,17 @@ async fn channels_join_an_open_stream_where_it_stands(engine: Engine) {
     assert_eq!(joined.json()["channels"], json!(["a", "b"]));
     let position = joined.json()["position"].as_str().unwrap().to_owned();
     assert!(crate::client::seq(&position) >= crate::client::seq(&older));
+    // The stream says it too, so that a client that is cut now comes back with a position behind what is older.
+    assert_eq!(joined_at(&mut open).await, (json!(["b"]), position));
+    let again = ask(&server, &who, "POST", &target, json!({ "channels": ["b"] })).await;
+    assert_eq!(again.status, 200, "it is not told again");
     publish(&server, "b", 3).await;
     publish(&server, "a", 4).await;
     publish(&server, "c", 5).await;
     publish(&server, "b", 6).await;
-    assert_eq!(open.numbers(3).await, [3, 4, 6], "what is older is in history");
+    for number in ["3", "4", "6"] {
+        assert_eq!(open.next().await.unwrap().data, number, "what is older is in history");
+    }
     for (who, body, code) in [
         (&who, json!({ "channels": ["secret"] }), "forbidden"),
         (&who, json!({ "channels": [] }), "channels_missing"),
@@ -270,6 +276,14 @@ async fn channels_join_an_open_stream_where_it_stands(engine: Engine) {
     let target = format!("/v1/connections/{}/channels", hello["connection"].as_str().unwrap());
     let answer = ask(&server, &many, "POST", &target, json!({ "channels": names })).await;
     assert_eq!(answer.json()["code"], "channels_too_many");
+}
+
+/// Which channels the stream itself says have joined, and its position then.
+async fn joined_at(stream: &mut Stream) -> (Value, String) {
+    let told = stream.next().await.unwrap();
+    assert_eq!(told.event, "tidings.cursor");
+    let data: Value = serde_json::from_str(&told.data).unwrap();
+    (data["joined"].clone(), told.last_event_id)
 }
 
 /// Channels join in the middle of a replay; from the position that the answer names, nothing of any channel is missing.
@@ -293,14 +307,21 @@ async fn channels_join_a_stream_that_catches_up(engine: Engine) {
     let target = format!("/v1/connections/{}/channels", hello["connection"].as_str().unwrap());
     let joined = ask(&server, &who, "POST", &target, json!({ "channels": ["b"] })).await;
     assert_eq!(joined.status, 200, "{}", joined.text());
-    let at = crate::client::seq(joined.json()["position"].as_str().unwrap());
+    let position = joined.json()["position"].as_str().unwrap().to_owned();
+    let at = crate::client::seq(&position);
     publish(&server, "b", 4_001).await;
-    let (mut a, mut b) = (Vec::new(), Vec::new());
+    let (mut a, mut b, mut told) = (Vec::new(), Vec::new(), None);
     while b.last() != Some(&4_001) {
-        let event = open.event().await;
+        let event = open.next().await.unwrap();
+        if event.event == "tidings.cursor" {
+            assert_eq!(told.replace(event.last_event_id), None);
+            continue;
+        }
+        assert_eq!(told.is_some(), crate::client::seq(&event.last_event_id) > at, "it comes where they join");
         let list = if event.channel.as_deref() == Some("a") { &mut a } else { &mut b };
         list.push(event.data.parse::<u64>().unwrap());
     }
+    assert_eq!(told, Some(position));
     assert_eq!(a, (0..4_000).step_by(2).collect::<Vec<u64>>());
     // Event n has the sequence n + 1.
     let owed: Vec<u64> = (0..4_000).filter(|n| n % 2 == 1 && n + 1 > at).chain([4_001]).collect();

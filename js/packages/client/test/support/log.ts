@@ -42,7 +42,9 @@ export function createLog(world: World): FakeLog {
       const entry = streams.get(add[1]!);
       if (entry === undefined || entry.stream.aborted || entry.subject !== log.subject(request)) return problem(404, 'connection_not_found');
       const { channels } = body as { channels: string[] };
-      for (const channel of channels) entry.channels.add(channel);
+      const joined = channels.filter((channel) => !entry.channels.has(channel));
+      for (const channel of joined) entry.channels.add(channel);
+      if (joined.length > 0) void entry.stream.joined(`e-${head()}`, joined);
       return json(200, { position: `e-${head()}`, channels: [...entry.channels] });
     }
     if (url.pathname === '/v1/history') {

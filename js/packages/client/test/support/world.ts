@@ -23,6 +23,8 @@ export interface Stream {
   /** `tidings.hello`, with a connection of its own name. */
   hello(id: string | null, more?: object): Promise<void>;
   event(id: string | null, channel: string, data: unknown, event?: string): Promise<void>;
+  /** `tidings.cursor`, which says what has been added. */
+  joined(id: string, channels: readonly string[]): Promise<void>;
   end(): Promise<void>;
   fail(): Promise<void>;
   /** It is over, whoever ended it. */
@@ -177,6 +179,7 @@ function createStream(request: Request, number: number): Stream {
       const type = event === 'message' ? '' : `event: ${event}\n`;
       return stream.send(`${type}channel: ${channel}\ntime: 5\ndata: ${JSON.stringify(data)}\n${id === null ? '' : `id: ${id}\n`}\n`);
     },
+    joined: (id, channels) => stream.send(`event: tidings.cursor\ndata: ${JSON.stringify({ joined: channels })}\nid: ${id}\n\n`),
     async end() {
       aborted = true;
       controller?.close();
