@@ -167,6 +167,13 @@ impl<K: Eq + std::hash::Hash> Counts<K> {
         enters
     }
 
+    fn is_full<Q: Eq + std::hash::Hash + ?Sized>(&self, key: &Q) -> bool
+    where
+        K: std::borrow::Borrow<Q>,
+    {
+        lock(&self.counts).get(key).copied().unwrap_or_default() >= self.max
+    }
+
     fn leave<Q: Eq + std::hash::Hash + ?Sized>(&self, key: &Q)
     where
         K: std::borrow::Borrow<Q>,
@@ -202,6 +209,17 @@ impl Registry {
             subjects: Counts::new(bounds.per_subject.unwrap_or(u32::MAX)),
             metrics,
         })
+    }
+
+    /// Whether a stream would be one too many now.
+    pub(crate) fn crowded(&self, subject: &str, address: Option<IpAddr>) -> Option<Crowded> {
+        if self.streams() >= self.streams_max {
+            return Some(Crowded::Server);
+        }
+        if address.map(address::counted).is_some_and(|address| self.addresses.is_full(&address)) {
+            return Some(Crowded::Address);
+        }
+        (!subject.is_empty() && self.subjects.is_full(subject)).then_some(Crowded::Subject)
     }
 
     /// Registers a stream, unless there are too many.
@@ -287,7 +305,7 @@ impl Registry {
     /// Tells the shard of a stream something; `false` if there is no such stream, or no shard has it yet.
     pub(crate) fn tell(&self, id: u64, command: impl FnOnce(Key) -> Command) -> bool {
         let place = self.part(id).get(&id).and_then(|entry| entry.place.clone());
-        place.is_some_and(|(inbox, key)| inbox.push(command(key)))
+        place.map(|(inbox, key)| inbox.push(command(key))).is_some()
     }
 
     /// Lets a stream listen to more channels, up to `max`; says to what it then listens, and, once its shard has answered,
@@ -398,6 +416,9 @@ mod tests {
         let registry = registry(Bounds { streams: 100, per_address: 3, per_subject: Some(2) });
         let first = registry.admit(of("ada", "9.9.9.1")).unwrap();
         let second = registry.admit(of("ada", "9.9.9.2")).unwrap();
+        let third = "9.9.9.3".parse().ok();
+        assert_eq!(registry.crowded("ada", third), Some(Crowded::Subject));
+        assert_eq!(registry.crowded("bob", third), None);
         assert_eq!(registry.admit(of("ada", "9.9.9.3")).unwrap_err(), Crowded::Subject);
         let others: Vec<Ticket> =
             (0..3).map(|n| registry.admit(of(&format!("user{n}"), "9.9.9.3")).unwrap()).collect();

@@ -155,8 +155,8 @@ pub(super) const BUILDS: &[Build] = &[
     Build {
         name: "a newcomer joins in the middle of a pass",
         file: "crates/tidings/src/shard/deliver.rs",
-        find: "        if cursor > position || (cursor == position && in_pass) {",
-        replace: "        if cursor > position || (cursor == position && in_pass && false) {",
+        find: "        if cursor > position || (cursor == position && (in_pass || conn.end_after.is_some())) {",
+        replace: "        if cursor > position || (cursor == position && conn.end_after.is_some()) {",
         catchers: &[Torture(20)],
     },
     Build {

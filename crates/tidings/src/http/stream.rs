@@ -173,6 +173,11 @@ pub(crate) async fn open(
     if hub.0.memory.is_over() {
         return refuse(hub, parts, Code::Overloaded);
     }
+    let address = arrival::client(hub, parts);
+    // Before it takes a turn, for which others wait.
+    if let Some(crowded) = hub.0.registry.crowded(&subject, address) {
+        return refuse(hub, parts, crowded.into());
+    }
     let Some(wait) = hub.0.pace.turn(crate::clock::now_us()) else {
         return refuse(hub, parts, Code::Overloaded);
     };
@@ -185,10 +190,9 @@ pub(crate) async fn open(
     else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
-    let ticket = match hub.0.registry.admit(subscription.counted_for(arrival::client(hub, parts))) {
+    let ticket = match hub.0.registry.admit(subscription.counted_for(address)) {
         Ok(ticket) => ticket,
-        Err(Crowded::Server) => return refuse(hub, parts, Code::Overloaded),
-        Err(Crowded::Address | Crowded::Subject) => return refuse(hub, parts, Code::StreamsTooMany),
+        Err(crowded) => return refuse(hub, parts, crowded.into()),
     };
     // Registered first, then looked at again: what is revoked from here on finds the stream.
     if let Err(error) = hub.0.auth.check(caller.grant()) {
@@ -207,6 +211,15 @@ pub(crate) async fn open(
     let handed = Handed { ticket, preamble: preamble.into(), begin, wait: Duration::ZERO };
     hub.0.shards.open(handed.opening(NewSink::Body(Arc::clone(&pipe))));
     Ok((head(parts), Body::new(StreamBody(pipe))).into_response())
+}
+
+impl From<Crowded> for Code {
+    fn from(crowded: Crowded) -> Self {
+        match crowded {
+            Crowded::Server => Self::Overloaded,
+            Crowded::Address | Crowded::Subject => Self::StreamsTooMany,
+        }
+    }
 }
 
 /// Overload and drain: an `EventSource` would never come back after an error, so it gets an empty stream.

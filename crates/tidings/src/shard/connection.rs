@@ -40,13 +40,15 @@ pub(super) struct Conn {
     pub(super) many: bool,
     pub(super) encoding: Encoding,
     /// The pass that has already listed it, if it listens to several channels.
-    pub(super) listed: u32,
+    pub(super) listed: u64,
     pub(super) sink: Sink,
     pub(super) ticket: Ticket,
     /// The rest of a frame that was cut: nothing else may be written before it.
     pub(super) pending: Bytes,
     /// The newest id that was sent.
     pub(super) told: Seq,
+    /// When it is looked at again; what the wheel has for later counts no more.
+    pub(super) look_ms: u64,
     /// Past this, Unix milliseconds, nothing may be written.
     pub(super) until_ms: u64,
     /// All its channels are finished: it ends once everything up to here was sent.
@@ -70,6 +72,13 @@ pub(super) struct Rare {
     pub(super) linger_until_ms: u64,
     /// When its end is announced, if that was not done, Unix milliseconds.
     pub(super) warn_at_ms: Option<u64>,
+}
+
+impl Rare {
+    /// Whether nothing is left to be remembered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.grace.is_empty() && self.deleted.is_empty() && self.discarded == 0 && self.warn_at_ms.is_none()
+    }
 }
 
 impl Conn {

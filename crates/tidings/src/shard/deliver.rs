@@ -53,7 +53,7 @@ impl Shard {
         };
         let is_deleted = |f: &Frame| cohort.deleted.get(&f.channel).is_some_and(|upto| f.seq <= *upto);
         let mut pass = Pass::new(&frames, to, |channel| cohort.listeners.contains_key(channel), is_deleted);
-        self.passes = self.passes.wrapping_add(1);
+        self.passes += 1;
         let mut visits = Vec::new();
         for (channel, index) in pass.channels() {
             for &place in cohort.listeners.get(channel).into_iter().flatten() {
@@ -224,7 +224,10 @@ impl Shard {
         }
         let Some(conn) = self.conn(key) else { return };
         conn.blocked = false;
-        if !conn.pending.is_empty() {
+        if conn.pending.is_empty() {
+            // What was refused may be owed no longer, as an event whose time is over.
+            conn.took(now, false);
+        } else {
             let pending = std::mem::take(&mut conn.pending);
             match conn.sink.offer(&pending) {
                 Taken::All => conn.took(now, false),
@@ -282,15 +285,16 @@ impl Shard {
         if conn.end_after.is_some_and(|end| cursor >= end) {
             return self.close(key);
         }
-        if cursor > position || (cursor == position && in_pass) {
-            // It stands where its cohort has yet to come.
+        if cursor > position || (cursor == position && (in_pass || conn.end_after.is_some())) {
+            // It stands where its cohort has yet to come; one that is to end somewhere is not put in step before.
             let cohort = conn.cohort;
             return self.cohorts.of_mut(cohort).ahead.push(key);
         }
         if cursor == position {
             conn.place.handle_sent(cursor, position);
             conn.subscription().set_behind(false);
-            conn.rare.take_if(|r| r.discarded == 0 && r.deleted.is_empty() && r.warn_at_ms.is_none());
+            conn.settle_grace(position);
+            conn.rare.take_if(|r| r.is_empty());
             self.parts.metrics.behind.dec();
             return;
         }
@@ -436,7 +440,6 @@ impl Shard {
 
     /// Says that nothing follows, and waits a moment for the peer to say so too.
     fn end(&mut self, key: Key) {
-        let due = self.now_ms + LINGER_MS;
         let Some(conn) = self.conn(key) else { return };
         if conn.ended {
             return;
@@ -446,8 +449,15 @@ impl Shard {
         if matches!(conn.sink, super::sink::Sink::Body(_)) {
             return self.remove(key);
         }
+        self.linger(key);
+    }
+
+    /// Gives the peer a moment, and then drops the connection.
+    pub(super) fn linger(&mut self, key: Key) {
+        let due = self.now_ms + LINGER_MS;
+        let Some(conn) = self.conn(key) else { return };
         conn.rare().linger_until_ms = due;
-        self.wheel.set(key, due);
+        self.look_at(key, due);
     }
 
     pub(super) fn conn(&mut self, key: Key) -> Option<&mut Conn> {

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tidings_core::{ChannelName, Seq};
@@ -73,7 +73,6 @@ pub(crate) enum Command {
     Until(Key, Option<u64>),
     /// Channels join it.
     Join(Key, Box<Joining>),
-    Ephemeral(Ephemeral),
     /// What the channel held up to the position was deleted.
     Deleted(ChannelName, Seq),
     /// Memory runs out: close some of the slowest.
@@ -88,8 +87,8 @@ pub(crate) enum Command {
 const EPHEMERAL_MAX: usize = 1_024;
 
 /// The queue of one shard. Its length is bounded by what it carries: a connection is opened once (and all are bounded),
-/// has one slice under way, ephemeral events are counted, and
-/// whatever else is told is answered before its teller goes on.
+/// has one slice under way, and whatever else is told is answered before its teller goes on. Ephemeral events wait beside it,
+/// for a moment in which nothing else is to be done.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     queue: Mutex<Queue>,
@@ -100,7 +99,7 @@ pub(crate) struct Inbox {
 #[derive(Debug, Default)]
 struct Queue {
     commands: VecDeque<Command>,
-    ephemeral: usize,
+    ephemeral: VecDeque<Ephemeral>,
 }
 
 impl Inbox {
@@ -108,19 +107,27 @@ impl Inbox {
         Arc::new(Self { queue: Mutex::default(), awake: AtomicBool::new(false), waker })
     }
 
-    /// Leaves a command; `false` if it was an ephemeral event too many.
-    pub(crate) fn push(&self, command: Command) -> bool {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(command, Command::Ephemeral(_)) {
-            if queue.ephemeral >= EPHEMERAL_MAX {
-                return false;
-            }
-            queue.ephemeral += 1;
+    /// Leaves a command.
+    pub(crate) fn push(&self, command: Command) {
+        self.queue().commands.push_back(command);
+        self.wake();
+    }
+
+    /// Leaves an ephemeral event; `false` if it was one too many.
+    pub(crate) fn push_ephemeral(&self, event: Ephemeral) -> bool {
+        let mut queue = self.queue();
+        if queue.ephemeral.len() >= EPHEMERAL_MAX {
+            return false;
         }
-        queue.commands.push_back(command);
+        queue.ephemeral.push_back(event);
         drop(queue);
         self.wake();
         true
+    }
+
+    /// Takes the oldest ephemeral event that waits.
+    pub(crate) fn next_ephemeral(&self) -> Option<Ephemeral> {
+        self.queue().ephemeral.pop_front()
     }
 
     /// Wakes the shard, once until it looks again.
@@ -135,8 +142,10 @@ impl Inbox {
     /// Takes what waits. Everything that is told after this call began wakes the shard again.
     pub(crate) fn take(&self) -> VecDeque<Command> {
         self.awake.store(false, Ordering::Release);
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.ephemeral = 0;
-        std::mem::take(&mut queue.commands)
+        std::mem::take(&mut self.queue().commands)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

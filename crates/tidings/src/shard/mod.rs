@@ -22,6 +22,8 @@ mod catchup;
 
 mod deliver;
 
+mod ephemeral;
+
 mod shed;
 
 mod until;
@@ -96,7 +98,7 @@ impl Shards {
 
     /// Hands an ephemeral event to everybody in step; says how many shards dropped it.
     pub(crate) fn ephemeral(&self, event: &Ephemeral) -> usize {
-        self.inboxes.iter().filter(|inbox| !inbox.push(Command::Ephemeral(event.clone()))).count()
+        self.inboxes.iter().filter(|inbox| !inbox.push_ephemeral(event.clone())).count()
     }
 
     /// A channel was deleted.

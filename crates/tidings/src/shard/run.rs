@@ -16,11 +16,11 @@ use tidings_core::{ChannelName, Seq, limits};
 use super::ShardParts;
 use super::cohort::{Cohort, CohortIndex, Cohorts};
 use super::connection::Conn;
-use super::inbox::{Command, Ephemeral, Inbox, Key, NewSink, Opening};
+use super::ephemeral::Going;
+use super::inbox::{Command, Inbox, Key, NewSink, Opening};
 use super::sink::{Feed, Sink};
 use super::until::NEVER;
 use super::wheel::Wheel;
-use crate::frame::Encoding;
 
 /// Sends between two looks at sockets and commands. In debug builds so few that tests meet what can happen in the middle
 /// of a pass.
@@ -42,10 +42,12 @@ pub(super) struct Shard {
     pub(super) parts: ShardParts,
     pub(super) conns: Slab<Conn>,
     pub(super) cohorts: Cohorts,
-    pub(super) passes: u32,
+    pub(super) passes: u64,
     /// Connections behind that want their next slice.
     pub(super) wanting: VecDeque<Key>,
     pub(super) wheel: Wheel,
+    /// The ephemeral event that is being sent.
+    pub(super) going: Option<Going>,
     timing: Timing,
     pub(super) now_ms: u64,
     /// The time of day, read behind the head that this turn goes to: what is over by then gets nothing of it.
@@ -80,6 +82,7 @@ impl Shard {
             passes: 0,
             wanting: VecDeque::new(),
             wheel: Wheel::new(now_ms),
+            going: None,
             timing,
             now_ms,
             unix_ms: crate::clock::unix_ms(),
@@ -99,10 +102,11 @@ impl Shard {
 
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        let mut more_ephemeral = false;
         while !self.stopping {
             // A pass may stop short of the head, and nobody wakes the shard for the rest.
             let moved = self.parts.tail.head() > self.cohorts.position();
-            let busy = moved || self.cohorts.is_in_pass() || !self.wanting.is_empty();
+            let busy = moved || self.cohorts.is_in_pass() || !self.wanting.is_empty() || more_ephemeral;
             let wait = if busy { 0 } else { self.wheel.wait_ms(crate::clock::now_ms()) };
             if let Err(error) = self.poll.poll(&mut events, Some(Duration::from_millis(wait)))
                 && error.kind() != std::io::ErrorKind::Interrupted
@@ -121,13 +125,20 @@ impl Shard {
             for command in self.inbox.take() {
                 self.handle(command);
             }
-            self.drive_passes(head, VISITS_PER_TURN);
-            self.drive_behind(SLICES_PER_TURN);
+            more_ephemeral = self.deliver(head);
             for key in self.wheel.due(self.now_ms) {
                 self.handle_timer(key);
             }
             self.count();
         }
+    }
+
+    /// Some of what there is to send, up to the head, so that sockets and commands are looked at again soon. `true` if ephemeral
+    /// events are left: what is stored goes first.
+    fn deliver(&mut self, head: Seq) -> bool {
+        self.drive_passes(head, VISITS_PER_TURN);
+        self.drive_behind(SLICES_PER_TURN);
+        !self.cohorts.is_in_pass() && self.drive_ephemeral(VISITS_PER_TURN)
     }
 
     /// Adds what was delivered to the metrics: once a turn, not once a send.
@@ -175,7 +186,6 @@ impl Shard {
             Command::Refuse(key, refusal) => self.refuse(key, &refusal),
             Command::Until(key, until_ms) => self.set_until(key, until_ms),
             Command::Join(key, joining) => self.join(key, *joining),
-            Command::Ephemeral(event) => self.ephemeral(&event),
             Command::Deleted(channel, upto) => self.handle_deleted(&channel, upto),
             Command::Shed => self.shed(),
             Command::Drain(spread_ms) => self.drain(spread_ms),
@@ -225,6 +235,7 @@ impl Shard {
             ticket,
             pending: bytes::Bytes::new(),
             told: cursor,
+            look_ms: NEVER,
             until_ms: NEVER,
             end_after,
             rare: None,
@@ -265,21 +276,6 @@ impl Shard {
         all.map(|(channel, upto)| (channel.clone(), *upto)).collect()
     }
 
-    /// Ephemeral events go to connections in step that have nothing pending; others never hear of them.
-    fn ephemeral(&mut self, event: &Ephemeral) {
-        for place in self.cohorts.listeners(&event.channel) {
-            let Some(conn) = self.conns.get_mut(place as usize) else { continue };
-            if conn.place.is_in_step() && conn.is_free() && !conn.is_over(self.unix_ms) {
-                let key = Key { place, serial: conn.serial };
-                let bytes = match conn.encoding {
-                    Encoding::Plain => event.plain.clone(),
-                    Encoding::Envelope => event.envelope.clone(),
-                };
-                self.say(key, bytes);
-            }
-        }
-    }
-
     /// A channel was deleted up to a position.
     pub(super) fn handle_deleted(&mut self, channel: &ChannelName, upto: Seq) {
         self.cohorts.all().for_each(|at| self.delete_in(at, channel.clone(), upto));
@@ -304,15 +300,16 @@ impl Shard {
     }
 
     fn delete_for(&mut self, key: Key, channel: &ChannelName, upto: Seq) {
+        let stands_at = self.stands_at(key);
         let Some(conn) = self.conns.get_mut(key.place as usize) else { return };
         let count = conn.subscription().channels.len();
         let index = conn.subscription().channels.iter().position(|c| c == channel);
-        let (reading, behind) = (conn.reading, !conn.place.is_in_step());
+        let reading = conn.reading;
         let rare = conn.rare();
         rare.deleted.push(channel.clone());
         rare.stale |= reading;
-        if behind {
-            // What is gone is told here; the reader of the log need not tell it again.
+        if upto > stands_at {
+            // What is gone is told here; the reader of the log need not tell it again, and the tail may still hold it.
             let mut grace = std::mem::take(&mut rare.grace).into_vec();
             grace.resize(count, Seq::ZERO);
             if let Some(slot) = index.and_then(|i| grace.get_mut(i)) {
@@ -341,30 +338,39 @@ impl Shard {
         self.set_timer(key);
     }
 
-    /// Looks at a connection again when its timers say so. A timer that was set before stays, and finds nothing due.
-    fn set_timer(&mut self, key: Key) {
+    /// Looks at a connection at that time, unless it is looked at before: then again.
+    pub(super) fn look_at(&mut self, key: Key, due_ms: u64) {
+        let Some(conn) = self.conn(key).filter(|conn| due_ms < conn.look_ms) else { return };
+        conn.look_ms = due_ms;
+        self.wheel.set(key, due_ms);
+    }
+
+    /// Looks at a connection again when something of it is due.
+    pub(super) fn set_timer(&mut self, key: Key) {
         let Some(conn) = self.conns.get(key.place as usize).filter(|c| c.serial == key.serial) else {
             return;
         };
         // The wheel turns with the clock that never jumps; the time of day may have been set meanwhile.
-        let left = conn.until_ms.saturating_sub(self.unix_ms);
+        let warn_at_ms = conn.rare.as_ref().and_then(|r| r.warn_at_ms);
+        let warn_at_ms = warn_at_ms.filter(|_| conn.is_free()).unwrap_or(NEVER);
+        let left = conn.until_ms.min(warn_at_ms).saturating_sub(self.unix_ms);
         let due = conn.timers.poll_timeout(self.now_ms, &self.timing).min(self.now_ms.saturating_add(left));
         let due = due.max(self.now_ms + 1);
-        self.wheel.set(key, due);
+        self.look_at(key, due);
     }
 
     fn handle_timer(&mut self, key: Key) {
         let (now, timing) = (self.now_ms, self.timing);
-        let Some(conn) = self.conn(key) else { return };
-        if conn.ended {
-            // Timers that were set before the end come too early; the peer has not closed in time at the last one.
-            if conn.rare.as_ref().is_none_or(|r| r.linger_until_ms <= now) {
-                self.remove(key);
+        let Some(conn) = self.conn(key).filter(|conn| conn.look_ms <= now) else { return };
+        conn.look_ms = NEVER;
+        let linger_until_ms = conn.rare.as_ref().map_or(0, |r| r.linger_until_ms);
+        if conn.ended || (conn.closing && linger_until_ms > 0) {
+            // It had time to take what was pending, or to close as well.
+            match linger_until_ms <= now {
+                true => self.remove(key),
+                false => self.look_at(key, linger_until_ms),
             }
             return;
-        }
-        if conn.closing && conn.rare.as_ref().is_some_and(|r| (1..=now).contains(&r.linger_until_ms)) {
-            return self.remove(key);
         }
         self.begin(key);
         if self.look_at_end(key) {
@@ -393,7 +399,6 @@ impl Shard {
         let spread_ms = self.spread_ms.unwrap_or_default();
         let Some(conn) = self.conns.get_mut(key.place as usize) else { return };
         if conn.closing {
-            // It had time to take what was pending.
             return self.remove(key);
         }
         let seed = Seed(conn.subscription().id);
@@ -406,7 +411,7 @@ impl Shard {
         };
         self.say_next(key, words);
         self.close(key);
-        self.wheel.set(key, self.now_ms + LINGER_MS);
+        self.linger(key);
     }
 
     /// Watches a socket for room too. It says at once that there is some.
@@ -467,10 +472,11 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::super::cohort::LISTENERS;
+    use super::super::inbox::Ephemeral;
     use super::*;
-    use crate::frame::{Frame, test_frame};
-    use crate::log::Retention;
+    use crate::frame::{Encoding, Frame, test_frame};
     use crate::log::memory::MemoryLog;
+    use crate::log::{Append, Flags, Group, Retention};
     use crate::metrics::Metrics;
     use crate::shard::{BodyPipe, Readers, StreamBody};
     use crate::subscribe::{Registry, Subscription};
@@ -518,6 +524,12 @@ mod tests {
         StreamBody(pipe)
     }
 
+    /// Sends an ephemeral event.
+    fn say(shard: &mut Shard, event: Ephemeral) {
+        assert!(shard.inbox.push_ephemeral(event));
+        assert!(!shard.drive_ephemeral(100));
+    }
+
     /// Takes what has come.
     fn read(bodies: &mut [StreamBody], out: &mut [Vec<u8>]) {
         for (body, out) in bodies.iter_mut().zip(out.iter_mut()) {
@@ -543,8 +555,7 @@ mod tests {
             for command in shard.inbox.take() {
                 shard.handle(command);
             }
-            shard.drive_passes(shard.parts.tail.head(), VISITS_PER_TURN);
-            shard.drive_behind(SLICES_PER_TURN);
+            shard.deliver(shard.parts.tail.head());
         }
     }
 
@@ -562,7 +573,7 @@ mod tests {
         // Larger than what a body takes beside anything else: the visited one is refused.
         let typing = Bytes::from(format!("event: typing\ndata: {}\n\n", "x".repeat(100_000)));
         let event = Ephemeral { channel: channel(), plain: typing.clone(), envelope: typing };
-        shard.ephemeral(&event);
+        say(&mut shard, event);
         shard.handle_deleted(&channel(), Seq(2));
         assert!(shard.conns.iter().any(|(_, conn)| !conn.place.is_in_step()));
         shard.parts.tail.push(vec![frame(3)]);
@@ -626,6 +637,114 @@ mod tests {
     }
 
     #[test]
+    fn what_is_stored_does_not_wait_for_ephemeral_events_however_many_there_are() {
+        let (mut shard, registry) = shard();
+        let mut bodies: Vec<StreamBody> = (0..3 * LISTENERS).map(|_| open(&mut shard, &registry)).collect();
+        let mut out = vec![Vec::new(); bodies.len()];
+        settle(&mut shard, &mut bodies, &mut out);
+        let typing = Bytes::from("event: typing\ndata: {}\n\n");
+        for _ in 0..10 {
+            let event = Ephemeral { channel: channel(), plain: typing.clone(), envelope: typing.clone() };
+            assert!(shard.inbox.push_ephemeral(event));
+        }
+        assert!(shard.deliver(shard.parts.tail.head()), "one turn is not enough for them");
+        shard.parts.tail.push(vec![frame(1)]);
+        for _ in 0..3 {
+            shard.deliver(shard.parts.tail.head());
+        }
+        read(&mut bodies, &mut out);
+        let typed = |out: &Vec<Vec<u8>>| {
+            out.iter().map(|out| std::str::from_utf8(out).unwrap().matches("typing").count()).sum::<usize>()
+        };
+        assert!(out.iter().all(|out| numbers(out) == "1"));
+        assert!(typed(&out) < 4 * VISITS_PER_TURN, "they hold up nothing");
+        settle(&mut shard, &mut bodies, &mut out);
+        assert_eq!(typed(&out), 10 * bodies.len(), "and come when there is time");
+    }
+
+    #[test]
+    fn what_was_refused_and_is_owed_no_longer_makes_no_connection_stalled() {
+        let (mut shard, registry) = shard();
+        let mut bodies = [open(&mut shard, &registry)];
+        settle(&mut shard, &mut bodies, &mut [Vec::new()]);
+        let (at, conn) = shard.conns.iter().next().unwrap();
+        let key = Key { place: place(at), serial: conn.serial };
+        let conn = shard.conn(key).unwrap();
+        // As a slice that was refused whole, of an event whose time was over when there was room again.
+        conn.blocked = true;
+        conn.timers.handle_refused(0);
+        shard.writable(key);
+        let (timing, later) = (shard.timing, shard.now_ms + u64::from(shard.timing.stall_ms));
+        assert_eq!(shard.conn(key).unwrap().timers.poll(later, &timing, false), Some(Due::KeepAlive));
+    }
+
+    /// A final event of the channel: appended, and what goes to its listeners.
+    fn finish(shard: &Shard) -> Arc<Frame> {
+        let event = Append {
+            channel: channel(),
+            body: "channel: a\ntime: 1\ndata: 9\n".into(),
+            private: None,
+            expected_prev: None,
+            key: None,
+            time_ms: 1,
+            expires_at_ms: None,
+            flags: Flags { is_final: true, ..Flags::default() },
+        };
+        let log = &shard.parts.log;
+        log.append(&[Group { events: vec![event.clone()], idempotency: None }]).unwrap();
+        Arc::new(Frame::appended(&event, log.head(), log.epochs().id(log.head())))
+    }
+
+    #[test]
+    fn a_final_event_that_is_deleted_before_it_is_sent_ends_every_stream_and_does_not_come() {
+        // The command comes before any cohort's pass, and when some have theirs behind them.
+        for passed in [0, LISTENERS, 2 * LISTENERS - 1] {
+            let (mut shard, registry) = shard();
+            let mut bodies: Vec<StreamBody> =
+                (0..3 * LISTENERS).map(|_| open(&mut shard, &registry)).collect();
+            let mut out = vec![Vec::new(); bodies.len()];
+            settle(&mut shard, &mut bodies, &mut out);
+            let last = finish(&shard);
+            shard.parts.tail.push(vec![Arc::clone(&last)]);
+            shard.drive_passes(shard.parts.tail.head(), passed);
+            shard.parts.log.delete(&channel()).unwrap();
+            shard.handle_deleted(&channel(), last.seq);
+            // Those that are behind may have their turn before the cohorts do.
+            shard.drive_behind(SLICES_PER_TURN);
+            settle(&mut shard, &mut bodies, &mut out);
+            for out in out {
+                let text = String::from_utf8(out).unwrap();
+                let behind_it = text.split_once("tidings.reset").map_or("", |(_, rest)| rest);
+                assert!(!behind_it.contains("data: 9"), "passed {passed}: {text}");
+            }
+            assert_eq!(shard.conns.len(), 0, "passed {passed}: a stream goes on");
+        }
+    }
+
+    #[test]
+    fn however_often_its_end_is_moved_a_connection_is_looked_at_once_at_a_time() {
+        let (mut shard, registry) = shard();
+        let _body = open(&mut shard, &registry);
+        let (at, conn) = shard.conns.iter().next().unwrap();
+        let key = Key { place: place(at), serial: conn.serial };
+        let mut looks = 0;
+        for minute in 0..40 {
+            (shard.now_ms, shard.unix_ms) = (shard.now_ms + 60_000, shard.unix_ms + 60_000);
+            for _ in 0..100 {
+                shard.set_until(key, Some(shard.unix_ms + 86_400_000 + minute));
+            }
+            let due = shard.wheel.due(shard.now_ms);
+            looks += due.len();
+            due.into_iter().for_each(|key| shard.handle_timer(key));
+        }
+        assert!((40..=80).contains(&looks), "{looks}");
+        // Nor does what it was to be looked at for outlive it by more than a silence.
+        shard.remove(key);
+        shard.wheel.due(shard.now_ms + 60_000);
+        assert!(shard.wheel.is_empty());
+    }
+
+    #[test]
     fn when_memory_runs_out_those_go_that_take_nothing_of_what_waits_for_them() {
         let (mut shard, registry) = shard();
         let mut bodies: Vec<StreamBody> = (0..5).map(|_| open(&mut shard, &registry)).collect();
@@ -635,7 +754,7 @@ mod tests {
         assert_eq!(shard.conns.len(), 5, "nobody is slow");
         // Larger than a body takes: it waits, for all but the one that reads.
         let typing = Bytes::from(format!("event: typing\ndata: {}\n\n", "x".repeat(100_000)));
-        shard.ephemeral(&Ephemeral { channel: channel(), plain: typing.clone(), envelope: typing });
+        say(&mut shard, Ephemeral { channel: channel(), plain: typing.clone(), envelope: typing });
         shard.parts.tail.push(vec![frame(1)]);
         settle(&mut shard, &mut bodies[..1], &mut out[..1]);
         for left in [4, 3, 2, 1, 1] {
@@ -655,7 +774,7 @@ mod tests {
         shard.parts.tail.push(vec![frame(1), frame(2)]);
         shard.drive_passes(shard.parts.tail.head(), 1);
         let typing = Bytes::from(format!("event: typing\ndata: {}\n\n", "x".repeat(100_000)));
-        shard.ephemeral(&Ephemeral { channel: channel(), plain: typing.clone(), envelope: typing });
+        say(&mut shard, Ephemeral { channel: channel(), plain: typing.clone(), envelope: typing });
         assert!(shard.conns.iter().any(|(_, conn)| !conn.place.is_in_step()));
         settle(&mut shard, &mut bodies, &mut out);
         for out in out {

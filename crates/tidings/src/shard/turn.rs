@@ -15,7 +15,7 @@ impl Shard {
         let now = self.now_ms;
         let Some(conn) = self.conn(key) else { return };
         (conn.waiting, conn.blocked, conn.pending) = (true, true, preamble);
-        self.wheel.set(key, now + wait_ms);
+        self.look_at(key, now + wait_ms);
     }
 
     /// Its turn has come, or it is to be told of its end. Does nothing to a stream that has begun.

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::catchup::end_of;
 use super::connection::Conn;
 use super::inbox::Key;
-use super::run::{LINGER_MS, Shard};
+use super::run::Shard;
 use crate::subscribe::Subscription;
 
 /// No end.
@@ -52,15 +52,12 @@ impl Conn {
 impl Shard {
     /// It may be written to until then, Unix milliseconds.
     pub(super) fn set_until(&mut self, key: Key, until_ms: Option<u64>) {
-        let (now, unix) = (self.now_ms, self.unix_ms);
+        let unix = self.unix_ms;
         let Some(conn) = self.conn(key) else { return };
         conn.until_ms = until_ms.unwrap_or(NEVER);
         let Some(until_ms) = until_ms else { return };
-        let warn_at = Grant::expiring_at_ms(until_ms, unix);
-        conn.rare().warn_at_ms = Some(warn_at);
-        for at in [warn_at, until_ms] {
-            self.wheel.set(key, now + at.saturating_sub(unix));
-        }
+        conn.rare().warn_at_ms = Some(Grant::expiring_at_ms(until_ms, unix));
+        self.set_timer(key);
     }
 
     /// What time does to a connection that may be written to only so long. `true` if it was the end.
@@ -82,7 +79,6 @@ impl Shard {
 
     /// Says why, and ends. What is left of a frame is not written: the client has not taken its id.
     pub(super) fn refuse(&mut self, key: Key, refusal: &Refusal) {
-        let now = self.now_ms;
         self.begin(key);
         let Some(conn) = self.conn(key).filter(|conn| !conn.closing) else { return };
         // Whatever is still found for it, or owed to it, is not sent.
@@ -96,10 +92,7 @@ impl Shard {
         }
         self.parts.metrics.unauthorized.inc();
         self.close(key);
-        if let Some(conn) = self.conn(key) {
-            conn.rare().linger_until_ms = now + LINGER_MS;
-        }
-        self.wheel.set(key, now + LINGER_MS);
+        self.linger(key);
     }
 
     /// Channels join between two passes, where the connection stands: it gets what lies behind that.

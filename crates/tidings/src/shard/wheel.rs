@@ -57,6 +57,11 @@ impl Wheel {
         ((self.next + 1) * SLOT_MS).saturating_sub(now_ms)
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.iter().all(Vec::is_empty)
+    }
+
     fn slot(&mut self, slot: u64) -> Option<&mut Vec<(Key, u64)>> {
         let index = usize::try_from(slot).unwrap_or(0) % SLOTS;
         self.slots.get_mut(index)
@@ -81,6 +86,6 @@ mod tests {
                 assert!(at <= now && now < at + 2 * SLOT_MS, "{at} came at {now}");
             }
         }
-        assert!(wheel.slots.iter().all(Vec::is_empty), "every timer came");
+        assert!(wheel.is_empty(), "every timer came");
     }
 }
