@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -210,7 +211,9 @@ pub(crate) async fn open(
     let pipe = BodyPipe::new();
     let handed = Handed { ticket, preamble: preamble.into(), begin, wait: Duration::ZERO };
     hub.0.shards.open(handed.opening(NewSink::Body(Arc::clone(&pipe))));
-    Ok((head(parts), Body::new(StreamBody(pipe))).into_response())
+    let body = Body::new(StreamBody(Arc::clone(&pipe)));
+    // For whoever writes it, who sees then when its shard has let go of it.
+    Ok((head(parts), Extension(pipe), body).into_response())
 }
 
 impl From<Crowded> for Code {

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Read};
 use std::net::Shutdown;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -49,7 +50,7 @@ impl Feed {
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        self.0.end();
+        self.0.abandon();
     }
 }
 
@@ -125,6 +126,8 @@ struct PipeState {
     /// The shard was refused and waits for room.
     refused: bool,
     reader: Option<Waker>,
+    /// Where it is noted when the shard has let go of it, in milliseconds of the clock that never jumps.
+    let_go_ms: Option<Arc<AtomicU64>>,
     /// Whom to tell about room and about the end; known once the shard has the connection.
     owner: Option<(Arc<Inbox>, Key)>,
 }
@@ -157,10 +160,31 @@ impl BodyPipe {
         Taken::All
     }
 
+    /// Nothing follows.
     fn end(&self) {
         let mut state = self.lock();
         state.ended = true;
+        state.note_let_go();
         state.wake_reader();
+    }
+
+    /// It ends now. What was not taken of one that had no end is not worth keeping: its client comes back for it.
+    fn abandon(&self) {
+        let mut state = self.lock();
+        if !state.ended {
+            state.queue.clear();
+        }
+        drop(state);
+        self.end();
+    }
+
+    /// From when its shard lets go of it, the time stands there.
+    pub(crate) fn note_let_go(&self, at_ms: Arc<AtomicU64>) {
+        let mut state = self.lock();
+        state.let_go_ms = Some(at_ms);
+        if state.ended {
+            state.note_let_go();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, PipeState> {
@@ -172,6 +196,12 @@ impl PipeState {
     fn wake_reader(&mut self) {
         if let Some(reader) = self.reader.take() {
             reader.wake();
+        }
+    }
+
+    fn note_let_go(&self) {
+        if let Some(at_ms) = &self.let_go_ms {
+            at_ms.store(crate::clock::now_ms(), Ordering::Relaxed);
         }
     }
 

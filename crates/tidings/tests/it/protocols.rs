@@ -25,6 +25,7 @@ on_each_engine! {
     a_response_body_that_is_not_read_loses_nothing,
     a_response_body_ends_when_its_connection_is_closed,
     a_client_of_http_2_that_goes_is_freed,
+    a_client_of_http_2_that_takes_nothing_of_a_stream_that_has_ended_loses_its_connection,
     a_slow_or_large_head_is_not_waited_for,
 }
 
@@ -283,6 +284,28 @@ async fn a_response_body_ends_when_its_connection_is_closed(engine: Engine) {
     for n in got..30 {
         assert!(again.event().await.data.starts_with(&format!("{n} ")));
     }
+}
+
+async fn a_client_of_http_2_that_takes_nothing_of_a_stream_that_has_ended_loses_its_connection(
+    engine: Engine,
+) {
+    let short = Duration::from_millis(300);
+    let server = Server::start_with(engine, |s| s.stall(short).keepalive(short).write_timeout(short)).await;
+    let mut client = http2(server.addr).await;
+    let mut stalled = stream_on(&mut client, server.addr, "channel=a").await;
+    stalled.hello().await;
+    server.until_metric("tidings_connections_behind", 0.0).await;
+    for n in 0..30 {
+        server.publish(json!({"channel": "a", "text": format!("{n} {}", "x".repeat(100_000))})).await;
+    }
+    server.until_metric("tidings_stalled_total", 1.0).await;
+    // Else what it does not take would be kept for as long as it answers pings.
+    let closed = async {
+        while client.ready().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, closed).await.expect("the connection is closed");
 }
 
 async fn a_client_of_http_2_that_goes_is_freed(engine: Engine) {

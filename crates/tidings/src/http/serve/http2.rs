@@ -19,6 +19,7 @@ use super::crowd::{Busy, Guest};
 use super::pieces::{Answers, Pieces, Turn};
 use super::{Door, strict};
 use crate::http::arrival::Arrival;
+use crate::shard::BodyPipe;
 
 /// Bytes of the header fields of a request.
 const HEADER_LIST_BYTES: u32 = 16 * 1024;
@@ -97,15 +98,18 @@ async fn answer(
     request: hyper::Request<Incoming>,
 ) -> Result<Response, std::convert::Infallible> {
     let request: Request = request.map(Body::new);
-    let response = match strict::refusal(&request) {
+    let mut response = match strict::refusal(&request) {
         None => door.answer(request).await?,
         Some(problem) => door.origins.refuse(&request, problem),
     };
-    // A stream may be quiet, and its shard sees when it is not taken.
     let is_stream = response
         .headers()
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-    let turn = (!is_stream).then(|| Turn::new(answers));
+    let turn = match response.extensions_mut().remove::<Arc<BodyPipe>>() {
+        Some(pipe) => Some(Turn::of_stream(answers, &pipe)),
+        // One of the application's own may be quiet as well.
+        None => (!is_stream).then(|| Turn::new(answers)),
+    };
     Ok(response.map(|body| Body::new(Pieces::new(body, SEND_BYTES, turn, busy))))
 }

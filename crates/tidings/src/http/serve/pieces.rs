@@ -15,6 +15,7 @@ use http_body::{Frame, SizeHint};
 use slab::Slab;
 
 use super::crowd::Busy;
+use crate::shard::BodyPipe;
 
 /// The server works on the next piece: it is not the peer that is late.
 const OURS: u64 = u64::MAX;
@@ -44,13 +45,29 @@ pub(super) struct Turn {
     answers: Arc<Answers>,
     place: usize,
     moved_ms: Arc<AtomicU64>,
+    of_stream: bool,
 }
 
 impl Turn {
     pub(super) fn new(answers: Arc<Answers>) -> Self {
         let moved_ms = Arc::new(AtomicU64::new(crate::clock::now_ms()));
         let place = answers.lock().insert(Arc::clone(&moved_ms));
-        Self { answers, place, moved_ms }
+        Self { answers, place, moved_ms, of_stream: false }
+    }
+
+    /// A stream may be quiet, and its shard sees when it is not taken: it counts once its shard has let go of it.
+    pub(super) fn of_stream(answers: Arc<Answers>, pipe: &BodyPipe) -> Self {
+        let mut turn = Self::new(answers);
+        turn.of_stream = true;
+        turn.moved_ms.store(OURS, Ordering::Relaxed);
+        pipe.note_let_go(Arc::clone(&turn.moved_ms));
+        turn
+    }
+
+    fn moved(&self, at_ms: u64) {
+        if !self.of_stream || self.moved_ms.load(Ordering::Relaxed) != OURS {
+            self.moved_ms.store(at_ms, Ordering::Relaxed);
+        }
     }
 }
 
@@ -77,7 +94,7 @@ impl Pieces {
 
     fn moved(&self, at_ms: u64) {
         if let Some(turn) = &self.turn {
-            turn.moved_ms.store(at_ms, Ordering::Relaxed);
+            turn.moved(at_ms);
         }
     }
 }
