@@ -163,7 +163,11 @@ impl Index {
 
     /// Asks to hear of a job at a time, whatever its deadlines are: something could not be done now.
     pub(super) fn remind(&self, id: &JobId, mark: &mut Mark, at_ms: u64) {
-        self.lock().set_timer(id, mark, Some(at_ms));
+        let mut inner = self.lock();
+        // Not at the deadline that has passed.
+        inner.set_timer(id, mark, None);
+        inner.set_timer(id, mark, Some(at_ms));
+        drop(inner);
         self.timers_changed.notify_one();
     }
 
@@ -379,5 +383,19 @@ impl Inner {
             }
         }
         Some(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_done_is_tried_again_then_and_not_at_the_deadline_that_has_passed() {
+        let (index, mut mark) = (Index::default(), Mark::default());
+        let id = JobId::parse("7").unwrap();
+        index.lock().set_timer(&id, &mut mark, Some(1_000));
+        index.remind(&id, &mut mark, 2_000);
+        assert_eq!((mark.timer, index.lock().timers.len()), (Some(2_000), 1));
     }
 }

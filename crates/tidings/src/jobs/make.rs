@@ -120,15 +120,21 @@ impl Jobs {
         let has_file = new.input.as_ref().is_some_and(|input| input.get().len() > INPUT_INLINE_BYTES);
         // Of jobs with one id only one is made, and its file is not written over by one that is refused.
         let _turn = if has_file { self.hub.0.jobs.inputs.of(id.as_str()).await } else { None };
-        let fixed = self.fixed(&new, &id).await?;
-        let news = News { change: Change::State, entries: None, has_held: false };
-        let events = record::events(&id, &job, &fixed, news, Seq::ZERO, now_ms).map_err(too_large)?;
-        let mut appends = events.appends;
-        let body = appends.first().map(|append| append.body.clone()).unwrap_or_default();
-        appends.extend(unique::event(&id, job.hidden(), now_ms));
-        appends.extend(beside);
-        let idempotency = new.idempotency_key.as_deref().map(|key| idempotency(key, &new, now_ms));
-        let seq = match self.commit(Group { events: appends, idempotency }).await? {
+        let mut fixed = self.fixed(&new, &id).await?;
+        let (outcome, body) = loop {
+            let news = News { change: Change::State, entries: None, has_held: false };
+            let events = record::events(&id, &job, &fixed, news, Seq::ZERO, now_ms).map_err(too_large)?;
+            let mut appends = events.appends;
+            let body = appends.first().map(|append| append.body.clone()).unwrap_or_default();
+            appends.extend(unique::event(&id, job.hidden(), now_ms));
+            appends.extend(beside.iter().cloned());
+            let idempotency = new.idempotency_key.as_deref().map(|key| idempotency(key, &new, now_ms));
+            match self.commit(Group { events: appends, idempotency }).await? {
+                Outcome::Refused(Refusal::Finished { channel, .. }) if fixed.leave_out(&channel) => {}
+                outcome => break (outcome, body),
+            }
+        };
+        let seq = match outcome {
             Outcome::Appended(places) => places.first().map(|place| place.seq).unwrap_or_default(),
             Outcome::Duplicate { .. } => return Ok(Created { id, duplicate: true }),
             Outcome::Refused(Refusal::KeyReused) => return Err(JobsError::KeyReused),

@@ -106,6 +106,16 @@ pub(super) fn events(
     Ok(events)
 }
 
+impl Fixed {
+    /// A channel that gets copies and is finished takes no more of them: the job goes on without it. `false` if it is none of
+    /// those.
+    pub(super) fn leave_out(&mut self, finished: &ChannelName) -> bool {
+        let before = self.publish_to.len();
+        self.publish_to.retain(|channel| channel != finished.as_str());
+        self.publish_to.len() < before
+    }
+}
+
 fn shown(job: &Job, news: News<'_>, audience: Audience, now_ms: u64) -> Vec<Shown> {
     let is_end = matches!(news.change, Change::Complete | Change::Error);
     let mut shown = Vec::new();

@@ -88,12 +88,18 @@ impl Jobs {
         entries: Option<&Entries>,
     ) -> Result<(), JobsError> {
         let now_ms = clock::unix_ms();
-        let news = News { change, entries, has_held: live.held };
-        let events =
-            record::events(&entry.id, &job, &live.fixed, news, live.head, now_ms).map_err(too_large)?;
-        let Events { appends, own, state } = events;
-        let body = state.and_then(|at| appends.get(at)).map(|append| append.body.clone());
-        match self.commit(Group { events: appends, idempotency: None }).await? {
+        let (outcome, own, state, body) = loop {
+            let news = News { change, entries, has_held: live.held };
+            let events =
+                record::events(&entry.id, &job, &live.fixed, news, live.head, now_ms).map_err(too_large)?;
+            let Events { appends, own, state } = events;
+            let body = state.and_then(|at| appends.get(at)).map(|append| append.body.clone());
+            match self.commit(Group { events: appends, idempotency: None }).await? {
+                Outcome::Refused(Refusal::Finished { channel, .. }) if live.fixed.leave_out(&channel) => {}
+                outcome => break (outcome, own, state, body),
+            }
+        };
+        match outcome {
             Outcome::Appended(places) => {
                 let seq_at = |at: usize| places.get(at).map(|place| place.seq);
                 live.head = seq_at(own.saturating_sub(1)).unwrap_or(live.head);

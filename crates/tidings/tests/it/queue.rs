@@ -13,6 +13,7 @@ on_each_engine! {
     a_worker_that_goes_away_while_it_waits_takes_no_job_along,
     higher_priorities_come_first_and_types_take_turns,
     only_the_lease_that_is_valid_may_report,
+    a_job_goes_on_without_a_channel_of_publish_to_that_is_finished,
     a_silent_worker_loses_its_job,
     a_failed_run_is_tried_again_until_its_attempts_are_used_up,
     a_released_job_is_leased_again_with_the_same_attempt,
@@ -187,6 +188,23 @@ async fn only_the_lease_that_is_valid_may_report(engine: Engine) {
     }
     assert_eq!(document(&server, &id).await["v"], 2, "nothing changed");
     held.complete(&server).await;
+}
+
+async fn a_job_goes_on_without_a_channel_of_publish_to_that_is_finished(engine: Engine) {
+    let server = Server::start(engine).await;
+    let before = make(&server, json!({"type": "t", "publish_to": ["order:7", "user:42"]})).await;
+    server.publish(json!({"channel": "order:7", "data": 1, "final": true})).await;
+    let behind = make(&server, json!({"type": "t", "publish_to": ["order:7", "user:42"]})).await;
+    for id in [before, behind] {
+        let held = lease(&server).await;
+        assert_eq!(held.id, id);
+        held.report(&server, "progress", json!({"progress": 1})).await;
+        held.complete(&server).await;
+        assert_eq!(document(&server, &id).await["state"], "completed");
+    }
+    let copies = server.get("/v1/history?channel=user:42").await.json();
+    let ends = copies["events"].as_array().unwrap().iter().filter(|event| event["event"] == "complete");
+    assert_eq!(ends.count(), 2, "the other channel has everything");
 }
 
 async fn a_silent_worker_loses_its_job(engine: Engine) {

@@ -75,6 +75,8 @@ impl DiskLog {
 
     pub(super) fn maintain_now(&self, now_ms: u64) -> Result<(), LogError> {
         self.healthy()?;
+        // Nobody may publish to a server that says that it is full, so nobody else would find that it is not any more.
+        self.has_room();
         let mut maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
         self.prepare_spare(&mut maintenance)?;
         {
@@ -84,7 +86,8 @@ impl DiskLog {
         }
         self.seal_full()?;
         self.raise_log_floor(now_ms)?;
-        self.forget_idle(&mut maintenance, now_ms)?;
+        let idle = self.choose_idle(&mut maintenance, now_ms);
+        self.forget(&idle)?;
         self.look_for_dead()?;
         self.rewrite_mostly_dead(&maintenance)?;
         self.checkpoint_if_due(&mut maintenance)
@@ -125,19 +128,27 @@ impl DiskLog {
         Ok(())
     }
 
-    /// Forgets records whose time has come, and the longest idle ones where there are too many.
-    fn forget_idle(&self, maintenance: &mut Maintenance, now_ms: u64) -> Result<(), LogError> {
-        let mut slots = self.note_idle(maintenance, now_ms);
-        slots.extend(too_many(&self.state()));
-        slots.sort_unstable();
-        slots.dedup();
-        for slots in slots.chunks(CONTROLS_MAX) {
+    /// Records whose time has come, and the longest idle ones where there are too many; each with its head.
+    pub(super) fn choose_idle(&self, maintenance: &mut Maintenance, now_ms: u64) -> Vec<(u32, Seq)> {
+        let mut chosen = self.note_idle(maintenance, now_ms);
+        chosen.extend(too_many(&self.state()));
+        chosen.sort_unstable();
+        chosen.dedup();
+        chosen
+    }
+
+    /// Forgets records, but for those that got an event since they were chosen.
+    pub(super) fn forget(&self, chosen: &[(u32, Seq)]) -> Result<(), LogError> {
+        for chosen in chosen.chunks(CONTROLS_MAX) {
             let mut writer = self.writer();
             // Under the writer's lock a channel stays as idle as it is.
             let channels: Vec<(u32, ChannelName, Seq)> = {
                 let state = self.state();
-                let channel = |slot: &u32| state.channel(*slot).map(|c| (*slot, c.name.clone(), c.head));
-                slots.iter().filter_map(channel).collect()
+                let channel = |&(slot, head): &(u32, Seq)| {
+                    let channel = state.channel(slot).filter(|channel| channel.head == head)?;
+                    Some((slot, channel.name.clone(), head))
+                };
+                chosen.iter().filter_map(channel).collect()
             };
             let records: Vec<RawRecord<'_>> = channels
                 .iter()
@@ -152,7 +163,7 @@ impl DiskLog {
     }
 
     /// Looks at some records: notes which are idle now, and returns those that have been for the horizon.
-    fn note_idle(&self, maintenance: &mut Maintenance, now_ms: u64) -> Vec<u32> {
+    fn note_idle(&self, maintenance: &mut Maintenance, now_ms: u64) -> Vec<(u32, Seq)> {
         let mut state = self.state_mut();
         let (log_floor, retention) = (state.log_floor, state.retention);
         let slots = state.slots_len();
@@ -174,7 +185,7 @@ impl DiskLog {
             }
             let since_ms = *channel.idle_since_ms.get_or_insert(now_ms);
             if now_ms > since_ms && now_ms >= since_ms.saturating_add(retention.horizon_ms) {
-                idle.push(slot);
+                idle.push((slot, channel.head));
             }
         }
         idle
@@ -203,17 +214,17 @@ fn floor_by_size(state: &State) -> Option<Seq> {
 
 /// The longest idle records, as far as there are more than the bound; and those whose final events take up so much of
 /// the log that nothing else would have room. One with a pinned event is never among them.
-fn too_many(state: &State) -> Vec<u32> {
+fn too_many(state: &State) -> Vec<(u32, Seq)> {
     let excess = state.channels_len().saturating_sub(state.retention.channels_max);
     let kept = state
         .segments
         .iter()
         .filter(|segment| segment.last <= state.log_floor && matches!(segment.index, Index::Sealed(_)))
-        .filter(|segment| !segment.life.is_over && segment.shared.header.covers.is_some());
+        .filter(|segment| !segment.life.is_over && segment.life.looked_at > 0);
     let mut bytes = 0;
     let mut too_old = None;
     for segment in kept.rev() {
-        bytes += segment.bytes();
+        bytes += segment.life.bytes;
         if bytes > with_slack(state.retention.log_bytes_max / 2) {
             too_old = too_old.or(Some(segment.last));
         }
@@ -228,7 +239,7 @@ fn too_many(state: &State) -> Vec<u32> {
         heads.select_nth_unstable(count);
         heads.truncate(count);
     }
-    heads.into_iter().map(|(_, slot)| slot).collect()
+    heads.into_iter().map(|(head, slot)| (slot, head)).collect()
 }
 
 fn as_log_error(error: AppendError) -> LogError {

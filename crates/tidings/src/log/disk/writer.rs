@@ -129,10 +129,15 @@ impl DiskLog {
 
     fn check_reserve(&self) -> Result<(), AppendError> {
         let reserve_bytes = self.options.reserve_bytes;
+        if self.has_room() { Ok(()) } else { Err(AppendError::Full { reserve_bytes }) }
+    }
+
+    /// Looks, and notes it.
+    pub(super) fn has_room(&self) -> bool {
         // A disk that cannot say how full it is will say so when a segment is allocated.
-        let is_full = self.disk.free_bytes().is_ok_and(|free| free < reserve_bytes);
+        let is_full = self.disk.free_bytes().is_ok_and(|free| free < self.options.reserve_bytes);
         self.figures.is_full.store(is_full, Ordering::Relaxed);
-        if is_full { Err(AppendError::Full { reserve_bytes }) } else { Ok(()) }
+        !is_full
     }
 }
 

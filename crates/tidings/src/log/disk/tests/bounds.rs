@@ -85,6 +85,41 @@ fn a_hundred_times_the_retention_in_one_off_channels_keeps_disk_and_memory_bound
     assert!(log.horizon() > Seq(first / 2), "and the horizon says so");
 }
 
+#[test]
+fn final_events_alone_keep_the_disk_bounded_too() {
+    let disk = SimDisk::new();
+    let retention = Retention::default().log_bytes_max(LOG_BYTES);
+    let log = DiskLog::open("", options(&disk).retention(retention)).unwrap();
+    let body = "x".repeat(900);
+    let mut most = 0;
+    for round in 1..=20 * LOG_BYTES / (8 * 900) {
+        let answers = (0..8).map(|n| {
+            let mut one = event(&format!("answer:{round}-{n}"), &body, round);
+            one.flags.is_final = true;
+            one
+        });
+        log.append(&group(answers.collect())).unwrap();
+        log.maintain(round).unwrap();
+        most = used(&disk).max(most);
+    }
+    assert!(most <= 4 * LOG_BYTES, "{most}");
+}
+
+#[test]
+fn a_channel_that_gets_an_event_after_it_was_chosen_is_not_forgotten() {
+    let disk = SimDisk::new();
+    let log = DiskLog::open("", options(&disk)).unwrap();
+    for n in 0..CHANNELS + 2 {
+        append(&log, &format!("c{n}"), "1");
+    }
+    let chosen = log.choose_idle(&mut log.maintenance.lock().unwrap(), 1);
+    assert_eq!(chosen.len(), 2, "the oldest are too many");
+    let seq = append(&log, "c0", "2");
+    log.forget(&chosen).unwrap();
+    assert_eq!(log.window(&channel("c0")).map(|window| window.head), Some(seq));
+    assert_eq!(log.window(&channel("c1")), None);
+}
+
 /// A real disk of a few MiB, where this process may mount one.
 struct SmallDisk(tempfile::TempDir);
 
@@ -131,6 +166,8 @@ fn fill_and_recover(options: &Options, path: &Path, fill: &dyn Fn(bool)) {
     assert_eq!(read(&log, "a", 0).len() as u64, acknowledged, "readers live on");
     assert_eq!(log.head(), Seq(acknowledged));
     fill(false);
+    log.maintain(2).unwrap();
+    assert_eq!(log.stats().refusing, None, "also where nobody asks while it says that it is full");
     assert_eq!(append(&log, "a", &body), Seq(acknowledged + 1), "publishing works again by itself");
     assert_eq!(log.stats().refusing, None);
     drop(log);
