@@ -212,6 +212,9 @@ pub(crate) struct HealthFlags {
     /// Address of the server; one that listens on all addresses is asked on loopback
     #[arg(long, env = "TIDINGS_LISTEN", default_value = "127.0.0.1:4080", value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,
+    /// Address for operators, if the server has one: then only that says whether it is ready
+    #[arg(long, env = "TIDINGS_ADMIN_LISTEN", value_name = "ADDRESS")]
+    pub(crate) admin_listen: Option<SocketAddr>,
 }
 
 /// Flags of `publish`.

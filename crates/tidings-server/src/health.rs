@@ -20,7 +20,7 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
 /// Asks, and says what came.
 pub(crate) fn run(flags: &HealthFlags) -> Result<ExitCode> {
-    let address = reachable(flags.listen);
+    let address = reachable(flags.admin_listen.unwrap_or(flags.listen));
     let answer = ask(address).with_context(|| format!("no answer from {address}"))?;
     let Some((head, body)) = answer.split_once("\r\n\r\n") else { bail!("no answer of HTTP from {address}") };
     writeln!(std::io::stdout(), "{}", body.trim())?;

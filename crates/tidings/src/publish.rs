@@ -40,6 +40,12 @@ pub struct Publication {
     pub(crate) from: Option<Subject>,
 }
 
+/// 1 to 255 bytes of printable ASCII.
+pub(crate) fn is_idempotency_key(key: &str) -> bool {
+    let fits = (1..=limits::IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len());
+    fits && key.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+}
+
 impl Publication {
     /// An event of type `message` on a channel.
     pub fn new(channel: ChannelName, payload: Payload) -> Self {
@@ -194,11 +200,8 @@ impl Publication {
         }
         self.channels.iter().try_for_each(|c| c.clone().publishable().map(drop))?;
         self.event.clone().publishable()?;
-        if let Some(key) = &self.idempotency_key {
-            let fits = (1..=limits::IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len());
-            if !fits || key.bytes().any(|b| !(b' '..=b'~').contains(&b)) {
-                return Err(PublishError::IdempotencyKey);
-            }
+        if self.idempotency_key.as_deref().is_some_and(|key| !is_idempotency_key(key)) {
+            return Err(PublishError::IdempotencyKey);
         }
         let extras = [
             ("key", self.key.is_some()),

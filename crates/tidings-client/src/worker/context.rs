@@ -240,7 +240,7 @@ impl JobContext {
         self.logs(&[LogLine::new(level, message)]).await
     }
 
-    /// Adds up to 1,000 lines to the job's log.
+    /// Adds up to 100 lines to the job's log.
     ///
     /// # Errors
     /// As [`JobContext::progress`].

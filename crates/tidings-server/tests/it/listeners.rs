@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
@@ -35,6 +36,14 @@ fn each_listener_shows_what_it_is_for_and_nothing_else() {
     assert_eq!(ask(publish, "POST", "/v1/publish", BODY).0, 201);
     assert_eq!(ask(admin, "POST", "/v1/publish", BODY).0, 404);
     assert!(ask(admin, "GET", "/metrics", "").1.contains("tidings_published_total 1"));
+    // As in the container that the server runs in, with its environment.
+    let health = Command::new(env!("CARGO_BIN_EXE_tidings"))
+        .arg("health")
+        .env("TIDINGS_LISTEN", public.to_string())
+        .env("TIDINGS_ADMIN_LISTEN", admin.to_string())
+        .output()
+        .unwrap();
+    assert!(health.status.success(), "{health:?}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use tidings_core::{ChannelName, EventId, EventName, Key, Payload, limits};
 use super::body;
 use super::caller::Caller;
 use super::problem::{Code, Problem};
-use crate::publish::{Publication, Published};
+use crate::publish::{Publication, Published, is_idempotency_key};
 use crate::{Hub, PublishError};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -258,5 +258,5 @@ pub(super) fn idempotency_header(headers: &HeaderMap) -> Result<Option<String>, 
     }
     let text = value.to_str().map_err(|_| invalid())?.trim();
     let bare = text.strip_prefix('"').map_or(Some(text), |t| t.strip_suffix('"'));
-    bare.map(|key| Some(key.to_owned())).ok_or_else(invalid)
+    bare.filter(|key| is_idempotency_key(key)).map(|key| Some(key.to_owned())).ok_or_else(invalid)
 }

@@ -120,6 +120,9 @@ async fn an_idempotency_key_comes_quoted_bare_or_in_the_body(engine: Engine) {
     for bad in ["\"", "\"k", "\"\"", "", &long, "k\u{e9}"] {
         let answer = post_with(&server, &[("idempotency-key", bad)], bare).await;
         answer.is_refusal(400, "idempotency_key_invalid");
+        let headers = [("content-type", "application/json"), ("idempotency-key", bad)];
+        let job = request(server.addr, "POST", "/v1/jobs", &headers, br#"{"type":"t"}"#).await;
+        job.is_problem(400, "idempotency_key_invalid");
     }
     for bad in ["", &long, "k\u{e9}", "k\n", "\u{feff}k"] {
         let body = json!({"channel": "a", "data": 1, "idempotency_key": bad}).to_string();

@@ -181,10 +181,13 @@ impl DiskLog {
         let mut copy = Copy::new(file, header);
         file.write_at(&header.encode(), 0)?;
         for shared in run {
-            let end = shared.file.len()?;
+            // Not what the file takes: a power cut may have given back what a segment had been shortened by.
+            let end = find(&mut self.state_mut(), shared.header.first).map(|segment| segment.data_end);
+            let end = end.ok_or_else(|| io::Error::other("a segment went while it was rewritten"))?;
             let mut at = len64(SEGMENT_HEADER);
             while at < end {
-                let bytes = read_frame(shared, at, end)?;
+                // What cannot be read is damage like any other.
+                let bytes = read_frame(shared, at, end).unwrap_or_default();
                 let Some(frame) = Frame::at(&bytes, 0, shared.header.salt) else {
                     self.note_damage(&shared.name, at);
                     return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame is damaged"));

@@ -33,6 +33,8 @@ struct File {
     durable: Vec<u8>,
     /// Sectors that were written since the last sync.
     dirty: BTreeSet<usize>,
+    /// The medium gives nothing of it back.
+    unreadable: bool,
 }
 
 /// A change of the folder that is not durable yet.
@@ -162,7 +164,7 @@ impl SimDisk {
                 file.lose_part(&mut bytes, &mut random);
             }
             after.live.insert(name.clone(), after.files.len());
-            after.files.push(File { live: bytes.clone(), durable: bytes, dirty: BTreeSet::new() });
+            after.files.push(File { live: bytes.clone(), durable: bytes, ..File::default() });
         }
         after.durable = after.live.clone();
         Self { image: Arc::new(Mutex::new(after)), ..Self::new() }
@@ -178,6 +180,7 @@ impl SimDisk {
             after.live.insert(name.clone(), after.files.len());
             after.files.push(File {
                 dirty: BTreeSet::new(),
+                unreadable: false,
                 durable: file.live.clone(),
                 live: file.live.clone(),
             });
@@ -202,7 +205,7 @@ impl SimDisk {
             return;
         };
         let index = image.files.len();
-        image.files.push(File { live: bytes.clone(), durable: bytes, dirty: BTreeSet::new() });
+        image.files.push(File { live: bytes.clone(), durable: bytes, ..File::default() });
         image.live.insert(name.to_owned(), index);
         image.durable.insert(name.to_owned(), index);
     }
@@ -216,6 +219,15 @@ impl SimDisk {
                 change(bytes);
             }
             file.durable = file.live.clone();
+        }
+    }
+
+    /// Makes every read of a file fail from now on.
+    pub fn make_unreadable(&self, name: &str) {
+        let mut image = self.image();
+        let index = image.live.get(name).copied();
+        if let Some(file) = index.and_then(|index| image.files.get_mut(index)) {
+            file.unreadable = true;
         }
     }
 
@@ -433,7 +445,7 @@ impl SimFile {
 impl DiskFile for SimFile {
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
         self.with(|image, index| {
-            let file = image.files.get(index).ok_or_else(broken)?;
+            let file = image.files.get(index).filter(|file| !file.unreadable).ok_or_else(broken)?;
             let rest = file.live.get(to_usize(offset)?..).unwrap_or_default();
             let len = rest.len().min(into.len());
             let (Some(to), Some(from)) = (into.get_mut(..len), rest.get(..len)) else { return Ok(0) };

@@ -147,6 +147,26 @@ fn one_flipped_byte_anywhere_is_never_a_silent_gap() {
 }
 
 #[test]
+fn a_segment_that_cannot_be_read_is_told_and_stops_no_publish() {
+    let disk = SimDisk::new();
+    let log = DiskLog::open("", options(&disk)).unwrap();
+    // Soon most of every segment is gone, and what is left is worth another one.
+    let body = "x".repeat(100);
+    for n in 0..200 {
+        append(&log, if n % 10 == 0 { "kept" } else { "a" }, &body);
+    }
+    let first = disk.contents().into_keys().find(|name| name.ends_with(".seg")).unwrap();
+    disk.make_unreadable(&first);
+    for n in 0..200 {
+        append(&log, "a", &body);
+        if n % 20 == 0 {
+            log.maintain(n).unwrap();
+        }
+    }
+    assert!(log.stats().damaged.iter().any(|damage| damage.contains(&first)), "{:?}", log.stats().damaged);
+}
+
+#[test]
 fn one_flipped_byte_under_a_running_log_is_never_served() {
     let (disk, written) = store();
     let mut told = 0;
