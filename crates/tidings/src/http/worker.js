@@ -849,7 +849,8 @@
       for (const [other, channels] of asked) {
         const there = channels.filter((name2) => lane?.has(name2));
         if (lane === null || there.length === 0) continue;
-        asked.set(other, channels.filter((name2) => !there.includes(name2)));
+        if (there.length < channels.length) asked.set(other, channels.filter((name2) => !there.includes(name2)));
+        else asked.delete(other);
         post({ type: "joined", term, tab: other, channels: there, position: lane.position });
       }
     }

@@ -256,6 +256,18 @@ async fn a_response_body_that_is_not_read_loses_nothing(engine: Engine) {
     }
 }
 
+/// A stream whose client took nothing of thirty events until its shard let it go.
+async fn stalled(server: &Server, client: &mut Http2) -> Stream {
+    let mut stalled = stream_on(client, server.addr, "channel=a").await;
+    stalled.hello().await;
+    server.until_metric("tidings_connections_behind", 0.0).await;
+    for n in 0..30 {
+        server.publish(json!({"channel": "a", "text": format!("{n} {}", "x".repeat(100_000))})).await;
+    }
+    server.until_metric("tidings_stalled_total", 1.0).await;
+    stalled
+}
+
 async fn a_response_body_ends_when_its_connection_is_closed(engine: Engine) {
     // How long a stream has been stalled is looked at in the rhythm of its keep-alive.
     let short = Duration::from_millis(300);
@@ -267,13 +279,7 @@ async fn a_response_body_ends_when_its_connection_is_closed(engine: Engine) {
     assert_eq!(server.delete("/v1/connections?subject=ada").await.json(), json!({"closed": 1}));
     closed.ends().await;
     // One that stalls is let go; what it had taken is whole, and it resumes.
-    let mut stalled = stream_on(&mut client, server.addr, "channel=a").await;
-    stalled.hello().await;
-    server.until_metric("tidings_connections_behind", 0.0).await;
-    for n in 0..30 {
-        server.publish(json!({"channel": "a", "text": format!("{n} {}", "x".repeat(100_000))})).await;
-    }
-    server.until_metric("tidings_stalled_total", 1.0).await;
+    let mut stalled = stalled(&server, &mut client).await;
     let mut got = 0;
     while let Some(event) = stalled.next().await {
         assert!(event.data.starts_with(&format!("{got} ")));
@@ -292,13 +298,7 @@ async fn a_client_of_http_2_that_takes_nothing_of_a_stream_that_has_ended_loses_
     let short = Duration::from_millis(300);
     let server = Server::start_with(engine, |s| s.stall(short).keepalive(short).write_timeout(short)).await;
     let mut client = http2(server.addr).await;
-    let mut stalled = stream_on(&mut client, server.addr, "channel=a").await;
-    stalled.hello().await;
-    server.until_metric("tidings_connections_behind", 0.0).await;
-    for n in 0..30 {
-        server.publish(json!({"channel": "a", "text": format!("{n} {}", "x".repeat(100_000))})).await;
-    }
-    server.until_metric("tidings_stalled_total", 1.0).await;
+    let _stalled = stalled(&server, &mut client).await;
     // Else what it does not take would be kept for as long as it answers pings.
     let closed = async {
         while client.ready().await.is_ok() {

@@ -429,7 +429,8 @@ export function createShared(context: Context, sink: SourceSink, createLane: Lan
     for (const [other, channels] of asked) {
       const there = channels.filter((name) => lane?.has(name));
       if (lane === null || there.length === 0) continue;
-      asked.set(other, channels.filter((name) => !there.includes(name)));
+      if (there.length < channels.length) asked.set(other, channels.filter((name) => !there.includes(name)));
+      else asked.delete(other);
       post({ type: 'joined', term, tab: other, channels: there, position: lane.position });
     }
   }
