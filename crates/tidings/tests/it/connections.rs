@@ -2,19 +2,23 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::client::Stream;
-use crate::http::{head, request};
-use crate::server::{Engine, Server};
+use crate::http::{PATIENCE, head, read_answer, request};
+use crate::protocols::http2_with;
+use crate::server::{Engine, Server, keep};
 
 on_each_engine! {
     a_connection_is_listed_and_freed_when_its_client_goes,
     a_closed_connection_resumes_without_a_loss,
     connections_are_closed_by_subject,
     a_graceful_stop_ends_every_stream_and_returns,
+    an_answer_that_has_begun_is_finished_before_a_stop,
     while_draining_new_streams_are_asked_to_come_back,
     a_silent_stream_gets_comments,
     a_reader_that_takes_nothing_for_the_stall_time_is_closed,
@@ -142,6 +146,33 @@ async fn a_graceful_stop_ends_every_stream_and_returns(engine: Engine) {
     drop((stalled, idle));
 }
 
+async fn an_answer_that_has_begun_is_finished_before_a_stop(engine: Engine) {
+    let (drain, keep) = (Duration::from_secs(10), keep(100_000));
+    let mut server = Server::start_with(engine, |s| s.drain(drain).retention(keep)).await;
+    for n in 0..20 {
+        server.publish(json!({"channel": "big", "text": format!("{n}{}", "x".repeat(150_000))})).await;
+    }
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(2_048).unwrap();
+    let mut plain = socket.connect(server.addr).await.unwrap();
+    plain.write_all(head(server.addr, "GET", "/v1/history?channel=big", &[]).as_bytes()).await.unwrap();
+    let mut client = http2_with(server.addr, 65_535).await;
+    let asked = hyper::Request::get(format!("http://{}/v1/history?channel=big", server.addr));
+    let answer = client.send_request(asked.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
+    plain.readable().await.unwrap();
+    let idle = TcpStream::connect(server.addr).await.unwrap();
+    server.begin_stop();
+    // Whoever waits for a request is let go; the others have not read anything so far.
+    assert_eq!(idle.readable().await.map(|()| idle.try_read(&mut [0; 1]).ok()).unwrap(), Some(0));
+    // Longer than a connection has that is let go.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let plain = read_answer(&mut plain).await;
+    assert_eq!(plain.header("content-length"), Some(&*plain.body.len().to_string()));
+    let body = tokio::time::timeout(PATIENCE, answer.into_body().collect()).await.unwrap();
+    assert_eq!(body.expect("it is whole").to_bytes(), plain.body);
+    server.stopped().await;
+}
+
 async fn while_draining_new_streams_are_asked_to_come_back(engine: Engine) {
     let mut server = Server::start_with(engine, |s| s.drain(Duration::from_secs(3))).await;
     let ids = server.numbers("a", 0..2).await;
@@ -178,7 +209,7 @@ async fn a_silent_stream_gets_comments(engine: Engine) {
     let crate::client::Source::Socket(mut socket) = stream.into_source() else { panic!("a socket") };
     let mut more = raw[raw.len()..].to_vec();
     while more.len() < 9 {
-        let read = tokio::time::timeout(crate::http::PATIENCE, socket.read_buf(&mut more)).await;
+        let read = tokio::time::timeout(PATIENCE, socket.read_buf(&mut more)).await;
         assert_ne!(read.expect("comments come").unwrap(), 0);
     }
     assert!(more.starts_with(b":\n\n:\n\n:\n\n"), "{:?}", String::from_utf8_lossy(&more));

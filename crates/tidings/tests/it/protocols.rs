@@ -151,9 +151,17 @@ async fn head_has_the_head_and_no_stream(engine: Engine) {
 type Http2 = hyper::client::conn::http2::SendRequest<Empty<Bytes>>;
 
 pub async fn http2(addr: SocketAddr) -> Http2 {
+    http2_with(addr, 1 << 20).await
+}
+
+/// One that lets the server send so many bytes ahead.
+pub async fn http2_with(addr: SocketAddr, window: u32) -> Http2 {
     let socket = TcpStream::connect(addr).await.unwrap();
-    let (client, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await.unwrap();
+    let (client, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(window)
+        .handshake(TokioIo::new(socket))
+        .await
+        .unwrap();
     tokio::spawn(connection);
     client
 }

@@ -87,12 +87,25 @@ impl Crowd {
         Some(Guest { crowd: Arc::clone(self), seat, address })
     }
 
+    /// Asks all connections to leave, once what they have begun is answered.
+    pub(super) fn dismiss(&self) {
+        for seat in self.lock().seats() {
+            seat.leaves.store(true, Ordering::Release);
+            seat.task.wake();
+        }
+    }
+
     /// Ends all connections.
     pub(super) fn close(&self) {
-        for seat in self.lock().line.iter().filter_map(Weak::upgrade) {
+        for seat in self.lock().seats() {
             seat.closed.store(true, Ordering::Release);
             seat.task.wake();
         }
+    }
+
+    /// Whether any connection has a request.
+    pub(super) fn is_busy(&self) -> bool {
+        self.lock().seats().any(|seat| seat.busy.load(Ordering::Acquire) > 0)
     }
 
     /// Asks the connection that has been idle for longest to leave; says whether there was one.
@@ -106,6 +119,10 @@ impl Crowd {
 }
 
 impl Inner {
+    fn seats(&self) -> impl Iterator<Item = Arc<Seat>> {
+        self.line.iter().filter_map(Weak::upgrade)
+    }
+
     fn make_room(&mut self) -> bool {
         let mut looks = 0;
         while let Some(seat) = self.line.pop_front() {
@@ -153,9 +170,14 @@ impl Guest {
         Busy(Arc::clone(&self.seat))
     }
 
+    /// Whether it has a request.
+    pub(super) fn is_busy(&self) -> bool {
+        self.seat.busy.load(Ordering::Acquire) > 0
+    }
+
     /// How long it may stay idle from now on, of `limit` in all: nothing is taken of it while a request is answered.
     pub(super) fn idle_left(&self, now_ms: u64, limit: Duration) -> Duration {
-        if self.seat.busy.load(Ordering::Acquire) > 0 {
+        if self.is_busy() {
             return limit;
         }
         let since = self.seat.idle_since_ms.load(Ordering::Acquire);

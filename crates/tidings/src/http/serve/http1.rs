@@ -34,6 +34,8 @@ use crate::http::stream::Handoff;
 const BUFFER_BYTES: usize = 64 * 1024;
 /// What is small beside the socket's own buffer.
 const SMALL_BYTES: u64 = 64 * 1024;
+/// What hyper gets of a large answer at once: about what it buffers.
+const PIECE_BYTES: usize = BUFFER_BYTES;
 /// How long the rest of what was refused is read, so that the client sees the answer and not a reset.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 256 * 1024;
@@ -119,11 +121,11 @@ async fn answer(
         None => {
             let response = door.answer(request).await?;
             let is_small = response.body().size_hint().upper().is_some_and(|bytes| bytes <= SMALL_BYTES);
-            // A small answer is written at once; a large one is what the connection is busy with.
+            // A small answer is written at once; a large one is what the connection is busy with, to its last piece.
             Ok(if is_small {
                 response
             } else {
-                response.map(|body| Body::new(Pieces::new(body, usize::MAX, None, busy)))
+                response.map(|body| Body::new(Pieces::new(body, PIECE_BYTES, None, busy)))
             })
         }
         Some(problem) => {

@@ -36,7 +36,7 @@ const RESETS_PENDING_MAX: usize = 20;
 const RESETS_LOCAL_MAX: usize = 64;
 /// How often a connection is looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long it may take to end once it is asked to.
+/// How long it may take to end once it is asked to and answers nothing any more.
 const END: Duration = Duration::from_secs(2);
 
 /// Serves a connection to its end.
@@ -74,21 +74,21 @@ pub(super) async fn serve(door: &Arc<Door>, socket: TcpStream, arrival: Arrival,
             _ = look.tick() => {}
             () = guest.asked_to_leave() => break,
         }
-        let now = crate::clock::now_ms();
-        if answers.oldest_move_ms().is_some_and(|moved| late(now, moved, settings.write_timeout)) {
+        if answers.are_stuck(settings.write_timeout) {
             return tracing::debug!("an HTTP/2 connection does not take its answers");
         }
-        if guest.idle_left(now, settings.idle_timeout).is_zero() {
+        if guest.idle_left(crate::clock::now_ms(), settings.idle_timeout).is_zero() {
             break;
         }
     }
     // It says that it is over, and lets what was asked be answered.
     connection.as_mut().graceful_shutdown();
-    tokio::time::timeout(END, connection).await.map(drop).unwrap_or_default();
-}
-
-fn late(now_ms: u64, since_ms: u64, limit: Duration) -> bool {
-    u128::from(now_ms.saturating_sub(since_ms)) >= limit.as_millis()
+    loop {
+        let ended = tokio::time::timeout(END, connection.as_mut()).await;
+        if ended.is_ok() || !guest.is_busy() || answers.are_stuck(settings.write_timeout) {
+            return;
+        }
+    }
 }
 
 async fn answer(

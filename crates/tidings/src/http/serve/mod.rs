@@ -22,7 +22,6 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -44,6 +43,8 @@ use super::stream::Handed;
 use crate::Hub;
 use crate::pace::Pace;
 
+/// How long answers may take that have begun when all streams are gone, at least.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the tasks of connections may take to end once they are closed.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 /// What the kernel may hold of a stream that is not read, beyond what is in flight.
@@ -52,7 +53,7 @@ const UNSENT_BYTES: u32 = 16 * 1024;
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves a router on a listener until `stop` resolves, then drains: streams are closed over the hub's drain time, new ones
-/// are asked to come back, requests that have begun are answered.
+/// are asked to come back, requests that have begun are answered, whole, if that takes no longer than the drain time and 5 s.
 ///
 /// The router may be the application's own, with `hub.router()` merged into it.
 ///
@@ -105,26 +106,35 @@ async fn serve_ways(ways: Vec<Way>, hub: &Hub, stop: impl Future<Output = ()>) {
     }
     stop.await;
     hub.drain();
-    let limit = hub.0.settings.drain + Duration::from_secs(5);
+    let crowd = Arc::clone(&server.crowd);
+    drop(server);
+    let limit = hub.0.settings.drain + ANSWER_PATIENCE;
     let drained = async {
-        while hub.streams() > 0 || server.requests.load(Ordering::Acquire) > 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until(|| hub.streams() == 0).await;
+        accepting.shutdown().await;
+        // Whoever waits for a request is closed; an answer that has begun is finished first.
+        crowd.dismiss();
+        until(|| !crowd.is_busy()).await;
+        tokio::time::timeout(CLOSE_PATIENCE, here.closed()).await.unwrap_or_default();
     };
     tokio::time::timeout(limit, drained).await.unwrap_or_default();
     accepting.shutdown().await;
-    // Connections that wait for a request are closed. Whoever opens the same data folder next finds nobody using it.
-    server.crowd.close();
-    drop(server);
+    // Whoever opens the same data folder next finds nobody using it.
+    crowd.close();
     tokio::time::timeout(CLOSE_PATIENCE, here.closed()).await.unwrap_or_default();
+}
+
+/// Waits until something is so. It is looked at, because a stop is no time for which everything has to keep count.
+async fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// What all listeners share.
 #[derive(Debug)]
 struct Server {
     hub: Hub,
-    /// Requests that were begun and not answered.
-    requests: AtomicUsize,
     crowd: Arc<Crowd>,
     pace: Pace,
     doorman: Doorman,
@@ -178,7 +188,6 @@ impl Door {
     }
 
     async fn answer(&self, request: Request) -> Result<Response, Infallible> {
-        let _counted = Counted::new(&self.server.requests);
         match &self.shortcut {
             Some(shortcut) if Shortcut::is_for(&request) => shortcut.answer(request).await,
             _ => self.router.clone().oneshot(request).await,
@@ -190,7 +199,6 @@ impl Server {
     fn new(hub: Hub, connections: watch::Receiver<()>) -> Self {
         let settings = &hub.0.settings;
         Self {
-            requests: AtomicUsize::new(0),
             crowd: Crowd::new(settings.connections_max, settings.connections_per_address),
             pace: Pace::per_second(settings.connections_per_second),
             doorman: Doorman::new(),
@@ -242,21 +250,5 @@ async fn is_http2(socket: &TcpStream) -> std::io::Result<bool> {
         }
         // A part of the preface: peeking again would return at once, so give the rest time to come.
         tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-/// Counts a request from its head to its answer's head.
-struct Counted<'a>(&'a AtomicUsize);
-
-impl<'a> Counted<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::AcqRel);
-        Self(count)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -25,13 +26,12 @@ const OURS: u64 = u64::MAX;
 pub(super) struct Answers(Mutex<Slab<Arc<AtomicU64>>>);
 
 impl Answers {
-    /// When the answer that waits for longest was last asked for a piece.
-    pub(super) fn oldest_move_ms(&self) -> Option<u64> {
-        self.lock()
-            .iter()
-            .map(|(_, moved)| moved.load(Ordering::Relaxed))
-            .min()
-            .filter(|moved| *moved != OURS)
+    /// Whether one of them was asked for no piece for so long.
+    pub(super) fn are_stuck(&self, limit: Duration) -> bool {
+        let now = crate::clock::now_ms();
+        let is_late = |moved: u64| u128::from(now.saturating_sub(moved)) >= limit.as_millis();
+        // What is ours lies ahead of every clock.
+        self.lock().iter().any(|(_, moved)| is_late(moved.load(Ordering::Relaxed)))
     }
 
     fn lock(&self) -> MutexGuard<'_, Slab<Arc<AtomicU64>>> {
