@@ -28,8 +28,8 @@ use super::problem::{Code, Problem};
 use crate::Hub;
 use crate::auth::{AuthError, kept};
 use crate::control;
-use crate::frame::{Encoding, Frame};
-use crate::log::{LogError, event_at};
+use crate::frame::Encoding;
+use crate::log::LogError;
 use crate::shard::{BodyPipe, NewSink, Opening, StreamBody, retained};
 use crate::subscribe::{Crowded, Subscription, Ticket, connection_text};
 
@@ -358,49 +358,28 @@ fn decide_now(
         hub.0.metrics.resets.inc();
         control::reset(&mut out, reset, &subscription.channels, epochs);
     }
-    let mut begin = Begin { until_ms, ..begin(&start, &states) };
-    match start.replay {
-        Replay::Events => {}
-        Replay::Document => {
-            if let Some(document) = &request.document {
-                out.extend_from_slice(&encode::frame(&document.body, epochs.id(document.seq)));
-            }
-        }
-        Replay::Finals => {
-            finals(hub, &subscription, &states, &mut out)?;
-            begin.cursor = start.end_after.unwrap_or(begin.cursor);
-        }
+    if let (Replay::Document, Some(document)) = (start.replay, &request.document) {
+        out.extend_from_slice(&encode::frame(&document.body, epochs.id(document.seq)));
     }
+    let begin = Begin { until_ms, ..begin(&start, &states) };
     Ok(Some(Decided { preamble: out, begin, subscription }))
 }
 
-/// What is gone up to here is no news: the decision has said it, or the client asked for what is retained.
+/// What is gone up to here is no news: the decision has said it, or the client asked for what is retained. Of a finished
+/// channel that is asked for without a position, nothing before the final event is.
 fn begin(start: &Start, states: &[Retained]) -> Begin {
-    let is_behind = states.iter().any(|s| s.floor > start.cursor);
-    let grace = if is_behind { states.iter().map(|s| s.floor).collect() } else { Box::default() };
-    Begin { cursor: start.cursor, grace, end_after: start.end_after, until_ms: None }
-}
-
-/// The final events of channels that are all finished.
-fn finals(
-    hub: &Hub,
-    subscription: &Subscription,
-    states: &[Retained],
-    out: &mut Vec<u8>,
-) -> Result<(), LogError> {
-    let log = &hub.0.log;
-    let mut found = Vec::new();
-    for (channel, state) in subscription.channels.iter().zip(states) {
-        let Some(last) = state.finished.filter(|_| state.first.is_some()) else { continue };
-        found.extend(event_at(&**log, channel, last)?);
+    let before_final = |s: &Retained| match start.replay {
+        Replay::Finals => s.finished.map_or(Seq::ZERO, |last| Seq(last.0.saturating_sub(1))),
+        Replay::Events | Replay::Document => Seq::ZERO,
+    };
+    let grace: Box<[Seq]> = states.iter().map(|s| s.floor.max(before_final(s))).collect();
+    let is_needed = grace.iter().any(|upto| *upto > start.cursor);
+    Begin {
+        cursor: start.cursor,
+        grace: if is_needed { grace } else { Box::default() },
+        end_after: start.end_after,
+        until_ms: None,
     }
-    found.sort_by_key(|r| r.seq);
-    let epochs = log.epochs();
-    for record in found {
-        let frame = Frame::new(&record, epochs.id(record.seq));
-        out.extend_from_slice(frame.bytes(subscription.encoding));
-    }
-    Ok(())
 }
 
 /// What stands before the first event, for streams that end at once.

@@ -678,6 +678,33 @@ mod tests {
         assert_eq!(shard.conn(key).unwrap().timers.poll(later, &timing, false), Some(Due::KeepAlive));
     }
 
+    #[test]
+    fn nothing_is_written_behind_a_refusal_of_what_was_not_taken() {
+        let (mut shard, registry) = shard();
+        let mut bodies: Vec<StreamBody> = (0..3).map(|_| open(&mut shard, &registry)).collect();
+        let mut out = vec![Vec::new(); bodies.len()];
+        settle(&mut shard, &mut bodies, &mut out);
+        let keys: Vec<Key> =
+            shard.conns.iter().map(|(at, conn)| Key { place: place(at), serial: conn.serial }).collect();
+        // The first has taken everything, the second nothing of an event, the third ends behind the rest of one.
+        shard.parts.tail.push(vec![frame(1)]);
+        shard.deliver(shard.parts.tail.head());
+        read(&mut bodies[..1], &mut out[..1]);
+        let third = shard.conn(keys[2]).unwrap();
+        (third.pending, third.blocked) = (Bytes::from_static(b"data: 2\n\n"), true);
+        shard.close(keys[2]);
+        keys.iter().for_each(|key| shard.refuse(*key, &super::super::until::Refusal::new("token_revoked")));
+        keys.iter().for_each(|key| shard.writable(*key));
+        read(&mut bodies, &mut out);
+        let told: Vec<(String, bool)> = out
+            .iter()
+            .map(|out| (numbers(out), String::from_utf8_lossy(out).contains("tidings.unauthorized")))
+            .collect();
+        // Whoever did not take the event is not told a position behind it.
+        assert_eq!(told, [("1".to_owned(), true), (String::new(), false), (String::new(), false)]);
+        assert!(shard.conns.is_empty());
+    }
+
     /// A final event of the channel: appended, and what goes to its listeners.
     fn finish(shard: &Shard) -> Arc<Frame> {
         let event = Append {

@@ -63,6 +63,15 @@ impl Sink {
         }
     }
 
+    /// Takes back what it was handed and has not passed on; says whether that was anything.
+    pub(crate) fn withdraw(&mut self) -> bool {
+        match self {
+            // The kernel has it.
+            Self::Socket(_) => false,
+            Self::Body(feed) => feed.0.withdraw(),
+        }
+    }
+
     /// Says that nothing follows. A socket still has to be drained.
     pub(crate) fn end(&mut self) {
         match self {
@@ -158,6 +167,12 @@ impl BodyPipe {
         state.queue.push_back(bytes.clone());
         state.wake_reader();
         Taken::All
+    }
+
+    fn withdraw(&self) -> bool {
+        let mut state = self.lock();
+        state.queue.clear();
+        std::mem::take(&mut state.bytes) > 0
     }
 
     /// Nothing follows.

@@ -63,7 +63,7 @@ impl Shard {
     /// What time does to a connection that may be written to only so long. `true` if it was the end.
     pub(super) fn look_at_end(&mut self, key: Key) -> bool {
         let unix = self.unix_ms;
-        let Some(conn) = self.conn(key).filter(|conn| conn.until_ms != NEVER && !conn.closing) else {
+        let Some(conn) = self.conn(key).filter(|conn| conn.until_ms != NEVER && !conn.ended) else {
             return false;
         };
         if conn.is_over(unix) {
@@ -80,10 +80,15 @@ impl Shard {
     /// Says why, and ends. What is left of a frame is not written: the client has not taken its id.
     pub(super) fn refuse(&mut self, key: Key, refusal: &Refusal) {
         self.begin(key);
-        let Some(conn) = self.conn(key).filter(|conn| !conn.closing) else { return };
+        let Some(conn) = self.conn(key).filter(|conn| !conn.ended) else { return };
+        if conn.closing {
+            // It ends behind what is left of a frame, which may not be written any more either.
+            return self.remove(key);
+        }
         // Whatever is still found for it, or owed to it, is not sent.
         conn.until_ms = 0;
-        if conn.is_free() {
+        let holds = conn.sink.withdraw();
+        if conn.is_free() && !holds {
             let at = self.stands_at(key);
             let id = self.parts.log.epochs().id(at).stopped();
             self.say(key, crate::control::unauthorized(refusal.code, &refusal.channels, id));
