@@ -14,8 +14,7 @@ for (const name of BROWSERS) {
   describe(`The demo in ${name}`, { timeout: 120_000 }, () => {
     for (const [size, viewport] of Object.entries(SIZES)) {
       test(`exports to 100 % over a cut connection and the report opens, ${size}`, async (t) => {
-        const { page } = await start(t, name, viewport);
-        const problems = problemsOf(page);
+        const { page, problems } = await start(t, name, viewport);
         await eventually('progress', async () => Number(await text(page, '#job-percent')) >= 20);
         await shoot(page, name, size, 'running');
         await page.click('#cut');
@@ -86,8 +85,9 @@ async function start(t, name, viewport) {
   const server = await startServer(t, { args: ['demo', '--rows-per-second', '20000'] });
   const page = await openPage(t, name, 'about:blank');
   await page.setViewport(viewport);
+  const problems = problemsOf(page);
   await page.goto(server.url);
-  return { server, page };
+  return { server, page, problems };
 }
 
 function text(page, selector) {
