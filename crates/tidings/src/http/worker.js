@@ -191,8 +191,8 @@
   });
 
   // grant.ts
-  function heed(context, stream, word, { expires_at: expiresAt, code = word }) {
-    if (word === "unauthorized") return unauthorized(context, stream, code);
+  function heed(context, stream, word, { expires_at: expiresAt, code = word, channels }) {
+    if (word === "unauthorized") return unauthorized(context, stream, code, channels);
     void renew(context, stream, expiresAt, word === "auth_expiring");
   }
   async function renew(context, stream, expiresAt, urgent) {
@@ -225,10 +225,11 @@
       waitMs = 0.8 * leftMs();
     }
   }
-  async function unauthorized({ auth }, stream, code) {
-    const outcome = { reason: { code: code === "forbidden" ? code : "unauthorized", message: `the stream was refused: ${code}` } };
+  async function unauthorized({ auth }, stream, code, channels) {
+    const outcome = { reason: { code: code === "forbidden" ? code : "unauthorized", message: `the stream was refused: ${code}` }, channels };
     try {
-      if (!stream.renewed && await auth.rejected(await auth.token())) outcome.now = true;
+      if (channels) outcome.final = code;
+      else if (!stream.renewed && await auth.rejected(await auth.token())) outcome.now = true;
       else outcome.final = "unauthorized";
     } catch (cause) {
       outcome.error = cause;
@@ -240,6 +241,38 @@
       "use strict";
       init_pause();
       init_request();
+    }
+  });
+
+  // refused.ts
+  function isOfAChannel(code) {
+    return /^(forbidden$|channel)/.test(code);
+  }
+  async function refusedOf({ api, errors: errors2 }, url, { final = "", reason: { status } }, signal) {
+    async function isRefused(channels) {
+      const asked = new URL(url);
+      asked.searchParams.delete("ticket");
+      asked.searchParams.delete("channel");
+      for (const channel of channels) asked.searchParams.append("channel", channel);
+      const headers = { accept: "text/event-stream, application/problem+json" };
+      const answer = await api.fetch(asked, { method: "HEAD", headers, cache: "no-store", signal });
+      if (NO_ANSWER.includes(answer.status)) throw await errors2.problem(answer);
+      return answer.status === status;
+    }
+    async function among(refused) {
+      if (refused.length < 2) return refused;
+      const half = refused.length >> 1;
+      const parts = [refused.slice(0, half), refused.slice(half)];
+      const found = await Promise.all(parts.map(async (part) => await isRefused(part) ? among(part) : []));
+      return found.flat();
+    }
+    return isOfAChannel(final) ? among(url.searchParams.getAll("channel")) : [];
+  }
+  var NO_ANSWER;
+  var init_refused = __esm({
+    "refused.ts"() {
+      "use strict";
+      NO_ANSWER = [408, 429, 500, 502, 503, 504];
     }
   });
 
@@ -256,7 +289,7 @@
     } catch (cause) {
       if (signal.aborted) return false;
       const error = cause;
-      if (!context.errors.isOfAChannel(error)) return cannot(context, link, lane, error);
+      if (!isOfAChannel(error.code)) return cannot(context, link, lane, error);
       if (channels.length > 1) return each(context, link, lane, channels);
       lane.refused(channels, error);
       return false;
@@ -289,6 +322,7 @@
     "join.ts"() {
       "use strict";
       init_pause();
+      init_refused();
       init_request();
     }
   });
@@ -394,6 +428,7 @@
     createWatcher: () => createWatcher,
     heed: () => heed,
     join: () => join,
+    refusedOf: () => refusedOf,
     rootOf: () => rootOf,
     startJob: () => startJob,
     ticket: () => ticket
@@ -404,6 +439,7 @@
       init_catchup();
       init_grant();
       init_join();
+      init_refused();
       init_request();
       init_watch();
     }
@@ -651,12 +687,14 @@
           post({ type: "ended", term, channels });
           drop(channels);
           sink.ended(channels);
+          spread();
         },
         refused(channels, error) {
           if (channels === null || others.size === 0 && [...wanted].every((name2) => channels.includes(name2))) return retire(error);
           post({ type: "refused", term, channels, code: error.code, message: error.message, status: error.status });
           drop(channels);
           sink.refused(channels, error);
+          spread();
         },
         status(status) {
           if (role !== "leader") return;
@@ -884,8 +922,10 @@
       }
       if (refused.code === "channels_too_many") return apart();
       if (refused.status === 403 || refused.status === 400) {
+        adding = true;
         for (const name2 of missing2) await alone(name2, stream, missing2.length, refused);
-        return;
+        adding = false;
+        return void add();
       }
       if (refused.status === 401 && context.auth.cookie) return want("ask");
       if (refused.status === 404 || refused.status === 405 || refused.status === 501 || refused.status === 401) return apart();
@@ -902,7 +942,6 @@
       }
       if (closed || role !== "follower" || stream !== connection) return;
       if (error === null) return want({ connection: stream, channels: [name2] });
-      wanted = new Set([...wanted].filter((other) => other !== name2));
       sink.refused([name2], error);
     }
     function next() {
@@ -958,8 +997,10 @@
       },
       reconnect() {
         if (lane !== null) lane.reconnect();
-        else if (role === "follower") post({ type: "reconnect" });
-        else if (role === "retired") enter();
+        else if (role === "follower") {
+          post({ type: "reconnect" });
+          sink.joined([...joined]);
+        } else if (role === "retired") enter();
       },
       close() {
         closed = true;
@@ -1059,9 +1100,6 @@
       Object.assign(this, details, { code });
     }
   };
-  function isOfAChannel({ code }) {
-    return /^(forbidden$|channel)/.test(code);
-  }
   async function problem(answer) {
     const { status, headers } = answer;
     let said;
@@ -1070,7 +1108,7 @@
     const code = said?.code ?? (status === 401 ? "unauthorized" : status === 403 ? "forbidden" : "http");
     return new TidingsError(code, said?.detail ?? said?.title ?? `the status ${status}`, { status });
   }
-  var errors = { TidingsError, isOfAChannel, problem };
+  var errors = { TidingsError, problem };
 
   // auth.ts
   function createAuth(option) {
@@ -1291,7 +1329,7 @@ ${value}`;
         else target.searchParams.set("last_event_id", position);
       }
       const transport = Native ? (await Promise.resolve().then(() => (init_eventsource(), eventsource_exports))).eventSourceTransport(Native, api) : fetchTransport(api);
-      return transport({ url: target, headers, ticket: ticket2, signal }, {
+      const outcome = await transport({ url: target, headers, ticket: ticket2, signal }, {
         open() {
           if (!signal.aborted) open();
         },
@@ -1303,6 +1341,8 @@ ${value}`;
         retry: (ms) => void (floorMs = retryMs(ms)),
         block: (block) => signal.aborted ? void 0 : take(block, target)
       });
+      if ([400, 403].includes(outcome.reason.status)) outcome.channels = await rest().then(({ refusedOf: refusedOf2 }) => refusedOf2(context, target, outcome, signal), report);
+      return outcome;
     }
     function open() {
       openedAt = aliveAt = now();
@@ -1327,9 +1367,9 @@ ${value}`;
       connection = openedAt = null;
       held = false;
       if (!outcome) return;
-      const { reason, final, error } = outcome;
+      const { reason, final, error, channels } = outcome;
       if (error) report(error);
-      if (final) return close(reason, final);
+      if (final) return close(reason, final, channels);
       if (outcome.now) return connect2();
       const afterMs = retryAfterMs(outcome.retryAfter, now());
       if (afterMs) notBefore = now() + afterMs;
@@ -1349,11 +1389,12 @@ ${value}`;
       unlisten?.();
       unlisten = void 0;
     }
-    function close(reason, code) {
+    function close(reason, code, channels) {
       leavePage();
-      set({ state: "closed", reason });
-      if (code === "done") sink.done();
-      else sink.refused(new TidingsError(code, reason.message, reason));
+      const closed = () => set({ state: "closed", reason });
+      if (code !== "done") return sink.refused(new TidingsError(code, reason.message, reason), closed, channels);
+      closed();
+      sink.done();
     }
     function watch() {
       if (Native && openedAt !== null) return watchdog();
@@ -1464,7 +1505,9 @@ ${value}`;
 
   // source.ts
   function without(channels, others) {
-    return new Set([...channels].filter((channel) => !others.has(channel)));
+    const out = new Set(channels);
+    for (const channel of others) out.delete(channel);
+    return out;
   }
 
   // lane.ts
@@ -1472,7 +1515,7 @@ ${value}`;
     const { env, api, report } = context;
     let wanted = /* @__PURE__ */ new Set();
     let streaming = /* @__PURE__ */ new Set();
-    let news = /* @__PURE__ */ new Set();
+    let told = /* @__PURE__ */ new Set();
     let running = false;
     let target;
     let fixed = false;
@@ -1482,15 +1525,20 @@ ${value}`;
     const link = createLink(context, url, {
       ...sink,
       hello() {
-        told([...news].filter((channel) => streaming.has(channel)));
+        told = streaming;
+        sink.joined([...told]);
         sync();
       },
-      joined: told,
+      // From where the stream stands.
+      joined(channels) {
+        widen(channels);
+        told = /* @__PURE__ */ new Set([...told, ...channels]);
+        sink.joined(channels);
+      },
       done() {
         const finished = [...streaming];
         over();
         sink.ended(finished);
-        schedule();
       },
       refused
     }, own?.channel);
@@ -1500,15 +1548,8 @@ ${value}`;
       refused: leave
     };
     function widen(channels) {
-      const more = without(new Set(channels), streaming);
-      streaming = /* @__PURE__ */ new Set([...streaming, ...more]);
-      news = /* @__PURE__ */ new Set([...news, ...more]);
-      nameInUrl(more);
-    }
-    function told(channels) {
-      widen(channels);
-      news = without(news, new Set(channels));
-      sink.joined(channels);
+      nameInUrl(without(new Set(channels), streaming));
+      streaming = /* @__PURE__ */ new Set([...streaming, ...channels]);
     }
     function nameInUrl(channels) {
       for (const channel of channels) target?.searchParams.append("channel", channel);
@@ -1521,16 +1562,14 @@ ${value}`;
       return target;
     }
     function open(channels) {
-      const before = streaming;
       streaming = new Set(channels);
-      news = refusedAt === null ? streaming : without(streaming, before);
       running = true;
       link.start(refusedAt ?? begin?.id ?? null);
       refusedAt = null;
     }
     function over() {
       running = false;
-      streaming = news = /* @__PURE__ */ new Set();
+      streaming = told = /* @__PURE__ */ new Set();
     }
     function schedule() {
       queueMicrotask(sync);
@@ -1554,7 +1593,6 @@ ${value}`;
     }
     function replace(missing2) {
       streaming = fixed ? wanted : without(wanted, missing2);
-      if (fixed) news = /* @__PURE__ */ new Set([...news, ...missing2]);
       if (streaming.size === 0) open(wanted);
       else link.reconnect();
     }
@@ -1570,24 +1608,21 @@ ${value}`;
       sync();
     }
     function leave(channels, error) {
-      const refused2 = new Set(channels);
-      wanted = without(wanted, refused2);
-      sink.refused([...refused2], error);
+      wanted = without(wanted, channels);
+      sink.refused([...channels], error);
       schedule();
     }
-    function refused(error) {
+    function refused(error, closed, named) {
       running = false;
       refusedAt = link.position;
       const unwanted = without(streaming, wanted);
-      const suspects = unwanted.size > 0 ? unwanted : news;
-      if (refusedAt !== null && suspects.size > 0 && suspects.size < streaming.size) {
-        streaming = without(streaming, suspects);
-        return leave(suspects, error);
-      }
-      if (refusedAt !== null || streaming.size === 0 || !isOfAChannel(error)) return sink.refused(null, error);
-      const [first] = streaming;
-      if (streaming.size > 1) open([first]);
-      else leave(streaming, error);
+      const suspects = named ?? (unwanted.size > 0 ? unwanted : without(streaming, told));
+      const others = without(streaming, suspects);
+      const whole = others.size === streaming.size || !(named || others.size);
+      if (whole || !without(wanted, suspects).size) closed();
+      if (whole) return sink.refused(null, error);
+      streaming = others;
+      leave(suspects, error);
     }
     return {
       get position() {
@@ -1597,7 +1632,7 @@ ${value}`;
         return link.connection;
       },
       widen,
-      has: (channel) => running && streaming.has(channel) && !news.has(channel),
+      has: (channel) => running && streaming.has(channel) && told.has(channel),
       want(channels) {
         wanted = channels;
         schedule();

@@ -55,11 +55,6 @@ export class TidingsError extends Error {
   }
 }
 
-/** Whether a refusal is about a channel, not about the caller. */
-export function isOfAChannel({ code }: TidingsError): boolean {
-  return /^(forbidden$|channel)/.test(code);
-}
-
 /** An answer that is not what was asked for, as an error with its code. */
 export async function problem(answer: Response): Promise<TidingsError> {
   const { status, headers } = answer;
@@ -75,10 +70,9 @@ export async function problem(answer: Response): Promise<TidingsError> {
  * For code that is fetched later, which therefore imports nothing of the entry: bundlers would make a file of its own of what
  * both need, and every page would fetch that, too.
  */
-export const errors: Errors = { TidingsError, isOfAChannel, problem };
+export const errors: Errors = { TidingsError, problem };
 
 export interface Errors {
   readonly TidingsError: typeof TidingsError;
-  readonly isOfAChannel: typeof isOfAChannel;
   readonly problem: typeof problem;
 }

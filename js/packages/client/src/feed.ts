@@ -29,6 +29,8 @@ export interface Feed {
   take(event: Incoming): void | Promise<void>;
   reset(reset: LinkReset): void;
   ended(channels: readonly string[]): void;
+  /** It wants nothing more of its source, though it may still have to read what came before. */
+  finished(): boolean;
   refused(error: TidingsError): void;
   /** It is asked for anew: reads on where a refusal has stopped it. */
   again(): void;
@@ -75,7 +77,7 @@ export function createFeed(context: Context, channels: readonly string[], option
   let mode: 'joining' | 'behind' | 'live' | 'closed' = 'joining';
   let begin = beginOf(from);
   let missing = new Set(channels);
-  const finished = new Set<string>();
+  const gone = new Set<string>();
   const queue: Item[] = [];
   let backlog: Backlog;
   let reading = new AbortController();
@@ -170,9 +172,9 @@ export function createFeed(context: Context, channels: readonly string[], option
 
   /** To how many of its channels it goes. */
   function pushResets({ reason, channels: meant, first = null }: LinkReset): number {
-    const gone = channels.filter((channel) => means(meant, [channel]));
-    if (gone.length > 0) push(() => gone.forEach((channel) => callEach(report, onReset, { reason, channel, first })));
-    return gone.length;
+    const hit = channels.filter((channel) => means(meant, [channel]));
+    if (hit.length > 0) push(() => hit.forEach((channel) => callEach(report, onReset, { reason, channel, first })));
+    return hit.length;
   }
 
   function pushEvent(event: Incoming): void {
@@ -189,12 +191,14 @@ export function createFeed(context: Context, channels: readonly string[], option
 
   // Where it stands to the stream.
 
+  const finished = (): boolean => channels.every((channel) => gone.has(channel));
+
   /** Goes on with what the source sends, from the source's position on. */
   function live(): void {
     mode = 'live';
     guard(report, () => options.live?.());
     backlog.later.splice(0).forEach(pushEvent);
-    if (finished.size === channels.length) pushEnd();
+    if (finished()) pushEnd();
   }
 
   /** What comes waits until what lies before it, up to `until`, has been read. */
@@ -234,7 +238,7 @@ export function createFeed(context: Context, channels: readonly string[], option
     stopReading();
     mode = 'joining';
     missing = new Set(channels);
-    finished.clear();
+    gone.clear();
     if (at === null) return;
     begin = { id: at };
     queued = at;
@@ -358,9 +362,10 @@ export function createFeed(context: Context, channels: readonly string[], option
       begin = null;
       if (missing.size === 0) live();
     },
-    ended(gone) {
-      for (const channel of gone) if (channels.includes(channel)) finished.add(channel);
-      if (finished.size < channels.length) return;
+    finished,
+    ended(more) {
+      for (const channel of more) gone.add(channel);
+      if (!finished()) return;
       if (mode === 'live') pushEnd();
       else feed.joined(channels);
     },
@@ -368,7 +373,7 @@ export function createFeed(context: Context, channels: readonly string[], option
     again() {
       if (!failure) return;
       failure = undefined;
-      if (mode === 'behind') behind(queued === null ? begin : { id: queued }, host.position());
+      if (mode === 'behind') rejoin();
     },
     moved: rejoin,
   };

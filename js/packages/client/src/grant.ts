@@ -24,8 +24,8 @@ export interface Granted {
 }
 
 /** Heeds what the stream has said in an event of the server. */
-export function heed(context: Context, stream: Granted, word: string, { expires_at: expiresAt, code = word }: Said): void | Promise<void> {
-  if (word === 'unauthorized') return unauthorized(context, stream, code);
+export function heed(context: Context, stream: Granted, word: string, { expires_at: expiresAt, code = word, channels }: Said): void | Promise<void> {
+  if (word === 'unauthorized') return unauthorized(context, stream, code, channels);
   void renew(context, stream, expiresAt, word === 'auth_expiring');
 }
 
@@ -64,11 +64,12 @@ async function renew(context: Context, stream: Granted, expiresAt: unknown, urge
   }
 }
 
-/** The grant ended in mid-stream: perhaps there is another token. */
-async function unauthorized({ auth }: Context, stream: Granted, code: string): Promise<void> {
-  const outcome: Outcome = { reason: { code: code === 'forbidden' ? code : 'unauthorized', message: `the stream was refused: ${code}` } };
+/** The grant ended in mid-stream: perhaps there is another token. If it covers all but these, the others go on with it. */
+async function unauthorized({ auth }: Context, stream: Granted, code: string, channels: readonly string[] | undefined): Promise<void> {
+  const outcome: Outcome = { reason: { code: code === 'forbidden' ? code : 'unauthorized', message: `the stream was refused: ${code}` }, channels };
   try {
-    if (!stream.renewed && (await auth.rejected(await auth.token()))) outcome.now = true;
+    if (channels) outcome.final = code;
+    else if (!stream.renewed && (await auth.rejected(await auth.token()))) outcome.now = true;
     else outcome.final = 'unauthorized';
   } catch (cause) {
     // That there is no token just now says nothing about the next one.

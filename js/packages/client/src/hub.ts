@@ -36,16 +36,19 @@ const IDLE: Status = { state: 'idle' };
 export function createHub(context: Context, onStatus: (status: Status) => void, share: SourceMaker): Hub {
   /** Those that are shared come first. */
   let tracks: Track[] = [];
-  /** Refused for their channels: not asked for again before `reconnect()`. */
+  /** Refused for their channels: nothing comes, and they are not asked for again, before `reconnect()`. */
   const denied = new Set<Feed>();
   let closed: Status | undefined;
   let told = IDLE;
+
+  /** Neither those nor such as are finished, though they may still have to read what came before. */
+  const asking = (feeds: Set<Feed>): Feed[] => [...feeds].filter((feed) => !denied.has(feed) && !feed.finished());
 
   function track(make: SourceMaker, options?: LaneOptions): Track {
     const shared = !options;
     const feeds = new Set<Feed>();
     // One may be closed by the handler of another.
-    const each = (call: (feed: Feed) => void): void => [...feeds].forEach((feed) => feeds.has(feed) && call(feed));
+    const each = (call: (feed: Feed) => void): void => asking(feeds).forEach((feed) => feeds.has(feed) && call(feed));
     const source = make(context, {
       joined: (channels) => each((feed) => feed.joined(channels)),
       event(event) {
@@ -55,13 +58,22 @@ export function createHub(context: Context, onStatus: (status: Status) => void, 
         return held;
       },
       reset: (reset) => each((feed) => feed.reset(reset)),
-      ended: (channels) => each((feed) => feed.ended(channels)),
-      refused: (channels, error) =>
+      ended(channels) {
+        each((feed) => feed.ended(channels));
+        want(it);
+      },
+      refused(channels, error) {
         each((feed) => {
           if (!means(channels, feed.channels)) return;
-          if (channels) denied.add(feed);
+          if (channels) {
+            // What it misses from here on it reads when it is asked for anew.
+            feed.moved();
+            denied.add(feed);
+          }
           feed.refused(error);
-        }),
+        });
+        if (channels) want(it);
+      },
       moved: () => each((feed) => feed.moved()),
       status(status) {
         it.status = status;
@@ -82,7 +94,7 @@ export function createHub(context: Context, onStatus: (status: Status) => void, 
   const channelsOf = (feeds: Iterable<Feed>): Set<string> => new Set([...feeds].flatMap(({ channels }) => channels));
 
   function want({ source, feeds }: Track): void {
-    source.want(channelsOf([...feeds].filter((feed) => !denied.has(feed))));
+    source.want(channelsOf(asking(feeds)));
   }
 
   /** A stream that is shared and has room. */
@@ -100,9 +112,8 @@ export function createHub(context: Context, onStatus: (status: Status) => void, 
     function join(it: Track): void {
       home = it;
       it.feeds.add(feed);
-      const there = channels.filter((channel) => it.source.has(channel));
       want(it);
-      feed.joined(there);
+      feed.joined(channels.filter((channel) => it.source.has(channel)));
     }
 
     function leave(): void {
@@ -141,8 +152,8 @@ export function createHub(context: Context, onStatus: (status: Status) => void, 
     reconnect() {
       denied.clear();
       for (const it of tracks) {
-        it.source.reconnect();
         for (const feed of it.feeds) feed.again();
+        it.source.reconnect();
         want(it);
       }
     },

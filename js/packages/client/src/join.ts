@@ -6,6 +6,7 @@
 import type { TidingsError } from './error.js';
 import type { Context, Link } from './link.js';
 import { sleep } from './pause.js';
+import { isOfAChannel } from './refused.js';
 import { call } from './request.js';
 
 /** What a lane is told. */
@@ -32,7 +33,7 @@ export async function join(context: Context, link: Link, lane: Joining, channels
   } catch (cause) {
     if (signal.aborted) return false;
     const error = cause as TidingsError;
-    if (!context.errors.isOfAChannel(error)) return cannot(context, link, lane, error);
+    if (!isOfAChannel(error.code)) return cannot(context, link, lane, error);
     if (channels.length > 1) return each(context, link, lane, channels);
     lane.refused(channels, error);
     return false;

@@ -3,13 +3,14 @@
 // Owns: which channels the stream has, and how more are added to it. Does not know: subscriptions, or what events say.
 // Flow: `want` → a stream of these channels, or one request that adds what is missing → `SourceSink`.
 
-import { isOfAChannel, type TidingsError } from './error.js';
+import type { TidingsError } from './error.js';
 import type { Joining } from './join.js';
 import { LINGER_MS, STREAM_CHANNELS_MAX } from './limits.js';
 import { createLink, type Context } from './link.js';
 import { rest } from './part.js';
 import { without, type Begin, type Source, type SourceSink } from './source.js';
 import { createTimer } from './timer.js';
+import type { Outcome } from './transport.js';
 
 export interface LaneOptions {
   /** Where its first stream begins; default with what comes next. */
@@ -32,8 +33,8 @@ export function createLane(context: Context, sink: SourceSink, { begin = null, o
   let wanted: ReadonlySet<string> = new Set();
   /** The channels of the open stream, or of the next one. */
   let streaming: ReadonlySet<string> = new Set();
-  /** Of these, those that have not been told as joined. */
-  let news: ReadonlySet<string> = new Set();
+  /** Those that have been told as joined; of them, those that are streaming are there. */
+  let told: ReadonlySet<string> = new Set();
   let running = false;
   /** The URL of the open stream, or of the one before. */
   let target: URL | undefined;
@@ -47,15 +48,20 @@ export function createLane(context: Context, sink: SourceSink, { begin = null, o
   const link = createLink(context, url, {
     ...sink,
     hello() {
-      told([...news].filter((channel) => streaming.has(channel)));
+      told = streaming;
+      sink.joined([...told]);
       sync();
     },
-    joined: told,
+    // From where the stream stands.
+    joined(channels) {
+      widen(channels);
+      told = new Set([...told, ...channels]);
+      sink.joined(channels);
+    },
     done() {
       const finished = [...streaming];
       over();
       sink.ended(finished);
-      schedule();
     },
     refused,
   }, own?.channel);
@@ -68,17 +74,8 @@ export function createLane(context: Context, sink: SourceSink, { begin = null, o
 
   /** The open stream has these too, or is about to. Its URL says so, for events of which only a guess says their channel. */
   function widen(channels: readonly string[]): void {
-    const more = without(new Set(channels), streaming);
-    streaming = new Set([...streaming, ...more]);
-    news = new Set([...news, ...more]);
-    nameInUrl(more);
-  }
-
-  /** The stream says that it has these, from where it stands. */
-  function told(channels: readonly string[]): void {
-    widen(channels);
-    news = without(news, new Set(channels));
-    sink.joined(channels);
+    nameInUrl(without(new Set(channels), streaming));
+    streaming = new Set([...streaming, ...channels]);
   }
 
   function nameInUrl(channels: Iterable<string>): void {
@@ -94,18 +91,16 @@ export function createLane(context: Context, sink: SourceSink, { begin = null, o
   }
 
   function open(channels: Iterable<string>): void {
-    const before = streaming;
     streaming = new Set(channels);
-    // After a refusal, those that were there go on where they were.
-    news = refusedAt === null ? streaming : without(streaming, before);
     running = true;
+    // After a refusal, those that were there go on where they were.
     link.start(refusedAt ?? begin?.id ?? null);
     refusedAt = null;
   }
 
   function over(): void {
     running = false;
-    streaming = news = new Set();
+    streaming = told = new Set();
   }
 
   /** What is subscribed in one go is one request. */
@@ -135,7 +130,6 @@ export function createLane(context: Context, sink: SourceSink, { begin = null, o
   /** A new stream at the same position, without what nobody wants; with what is missing, if that cannot be added to it. */
   function replace(missing: ReadonlySet<string>): void {
     streaming = fixed ? wanted : without(wanted, missing);
-    if (fixed) news = new Set([...news, ...missing]);
     if (streaming.size === 0) open(wanted);
     else link.reconnect();
   }
@@ -153,27 +147,23 @@ export function createLane(context: Context, sink: SourceSink, { begin = null, o
   }
 
   function leave(channels: Iterable<string>, error: TidingsError): void {
-    const refused = new Set(channels);
-    wanted = without(wanted, refused);
-    sink.refused([...refused], error);
+    wanted = without(wanted, channels);
+    sink.refused([...channels], error);
     schedule();
   }
 
-  function refused(error: TidingsError): void {
+  function refused(error: TidingsError, closed: () => void, named?: Outcome['channels']): void {
     running = false;
     refusedAt = link.position;
     // Neither channels that nobody wants any more nor those that were to join a stream end it.
     const unwanted = without(streaming, wanted);
-    const suspects = unwanted.size > 0 ? unwanted : news;
-    if (refusedAt !== null && suspects.size > 0 && suspects.size < streaming.size) {
-      streaming = without(streaming, suspects);
-      return leave(suspects, error);
-    }
-    if (refusedAt !== null || streaming.size === 0 || !isOfAChannel(error)) return sink.refused(null, error);
-    // One channel that is refused may not take the others with it.
-    const [first] = streaming;
-    if (streaming.size > 1) open([first!]);
-    else leave(streaming, error);
+    const suspects = named ?? (unwanted.size > 0 ? unwanted : without(streaming, told));
+    const others = without(streaming, suspects);
+    const whole = others.size === streaming.size || !(named || others.size);
+    if (whole || !without(wanted, suspects).size) closed();
+    if (whole) return sink.refused(null, error);
+    streaming = others;
+    leave(suspects, error);
   }
 
   return {
@@ -184,7 +174,7 @@ export function createLane(context: Context, sink: SourceSink, { begin = null, o
       return link.connection;
     },
     widen,
-    has: (channel) => running && streaming.has(channel) && !news.has(channel),
+    has: (channel) => running && streaming.has(channel) && told.has(channel),
     want(channels) {
       wanted = channels;
       schedule();

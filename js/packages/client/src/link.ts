@@ -39,8 +39,8 @@ export interface LinkSink {
   reset(reset: LinkReset): void;
   /** All channels are finished. */
   done(): void;
-  /** It was refused for good. */
-  refused(error: TidingsError): void;
+  /** It was refused for good, or, if these are named, for them; `closed` is to be called if no other one is opened in its place. */
+  refused(error: TidingsError, closed: () => void, channels?: Outcome['channels']): void;
   status(status: Status): void;
 }
 
@@ -122,7 +122,7 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
     }
     // Hardly any browser needs the other one, so its code is fetched by those that do.
     const transport = Native ? (await import('./eventsource.js')).eventSourceTransport(Native, api) : fetchTransport(api);
-    return transport({ url: target, headers, ticket, signal }, {
+    const outcome = await transport({ url: target, headers, ticket, signal }, {
       open() {
         if (!signal.aborted) open();
       },
@@ -134,6 +134,9 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
       retry: (ms) => void (floorMs = retryMs(ms)),
       block: (block) => (signal.aborted ? undefined : take(block, target)),
     });
+    // One channel that is refused may not take the others with it.
+    if ([400, 403].includes(outcome.reason.status!)) outcome.channels = await rest().then(({ refusedOf }) => refusedOf(context, target, outcome, signal), report);
+    return outcome;
   }
 
   function open(): void {
@@ -163,9 +166,9 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
     connection = openedAt = null;
     held = false;
     if (!outcome) return;
-    const { reason, final, error } = outcome;
+    const { reason, final, error, channels } = outcome;
     if (error) report(error);
-    if (final) return close(reason, final);
+    if (final) return close(reason, final, channels);
     if (outcome.now) return connect();
     const afterMs = retryAfterMs(outcome.retryAfter, now());
     if (afterMs) notBefore = now() + afterMs;
@@ -189,11 +192,12 @@ export function createLink(context: Context, url: () => URL, sink: LinkSink, own
     unlisten = undefined;
   }
 
-  function close(reason: CloseReason, code: string): void {
+  function close(reason: CloseReason, code: string, channels?: Outcome['channels']): void {
     leavePage();
-    set({ state: 'closed', reason });
-    if (code === 'done') sink.done();
-    else sink.refused(new TidingsError(code, reason.message, reason));
+    const closed = (): void => set({ state: 'closed', reason });
+    if (code !== 'done') return sink.refused(new TidingsError(code, reason.message, reason), closed, channels);
+    closed();
+    sink.done();
   }
 
   // Silence.

@@ -5,5 +5,6 @@
 export { catchUp } from './catchup.js';
 export { heed } from './grant.js';
 export { addChannels, join } from './join.js';
+export { refusedOf } from './refused.js';
 export { rootOf, ticket } from './request.js';
 export { createWatcher, startJob } from './watch.js';

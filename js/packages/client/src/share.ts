@@ -196,6 +196,7 @@ export function createShared(context: Context, sink: SourceSink, createLane: Lan
         post({ type: 'ended', term, channels });
         drop(channels);
         sink.ended(channels);
+        spread();
       },
       refused(channels, error) {
         // Without a stream of its own a tab may not keep the lead from one that would have one.
@@ -203,6 +204,7 @@ export function createShared(context: Context, sink: SourceSink, createLane: Lan
         post({ type: 'refused', term, channels, code: error.code, message: error.message, status: error.status });
         drop(channels);
         sink.refused(channels, error);
+        spread();
       },
       status(status) {
         if (role !== 'leader') return;
@@ -469,8 +471,10 @@ export function createShared(context: Context, sink: SourceSink, createLane: Lan
     // The stream still has channels that nobody wants any more.
     if (refused.code === 'channels_too_many') return apart();
     if (refused.status === 403 || refused.status === 400) {
+      adding = true;
       for (const name of missing) await alone(name, stream, missing.length, refused);
-      return;
+      adding = false;
+      return void add();
     }
     if (refused.status === 401 && context.auth.cookie) return want('ask');
     if (refused.status === 404 || refused.status === 405 || refused.status === 501 || refused.status === 401) return apart();
@@ -489,7 +493,6 @@ export function createShared(context: Context, sink: SourceSink, createLane: Lan
     }
     if (closed || role !== 'follower' || stream !== connection) return;
     if (error === null) return want({ connection: stream, channels: [name] });
-    wanted = new Set([...wanted].filter((other) => other !== name));
     sink.refused([name], error);
   }
 
@@ -553,7 +556,11 @@ export function createShared(context: Context, sink: SourceSink, createLane: Lan
     },
     reconnect() {
       if (lane !== null) lane.reconnect();
-      else if (role === 'follower') post({ type: 'reconnect' });
+      else if (role === 'follower') {
+        post({ type: 'reconnect' });
+        // For those that are asked for anew; the others are there.
+        sink.joined([...joined]);
+      }
       else if (role === 'retired') enter();
     },
     close() {

@@ -41,8 +41,10 @@ export function means(channels: readonly string[] | null | undefined, own: reado
 }
 
 /** Those of `channels` that are not among `others`. */
-export function without(channels: ReadonlySet<string>, others: ReadonlySet<string>): ReadonlySet<string> {
-  return new Set([...channels].filter((channel) => !others.has(channel)));
+export function without(channels: ReadonlySet<string>, others: Iterable<string>): ReadonlySet<string> {
+  const out = new Set(channels);
+  for (const channel of others) out.delete(channel);
+  return out;
 }
 
 /** Where something begins: behind an event, with so many of the newest, or with all that is retained; `null` with what comes next. */

@@ -32,6 +32,8 @@ export interface Outcome {
   reason: CloseReason;
   /** What another try does not change: the code of the refusal, or `done`. */
   final?: string | undefined;
+  /** Of a refusal: what it is about, if not the whole stream. */
+  channels?: readonly string[] | void;
   /** The header. */
   retryAfter?: string | null | undefined;
   /** Worth another try at once. */

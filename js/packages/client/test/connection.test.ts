@@ -57,6 +57,8 @@ describe('the table of statuses', () => {
       const { subscription } = subscribed();
       const refused = vi.fn();
       subscription.onRefused(refused);
+      // Before time passes: who asks for which channels it is that are refused is fetched.
+      await settled();
       await world.pass(600_000);
       expect(world.requests).toHaveLength(1);
       expect(world.states.at(-1)).toBe(`closed:${code}`);

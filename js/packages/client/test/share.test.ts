@@ -180,6 +180,51 @@ test('a leader that is refused makes room for a tab whose credentials are good, 
   expect(log.open()).toHaveLength(1);
 });
 
+test('a channel that the stream has lost is given up in every tab, and all others go on', async () => {
+  const all = await tabs(3, (n) => ['a', 'bad', 'b'][n]!);
+  const [leading] = log.open();
+  const more: unknown[] = [];
+  all[1]!.tab.client.subscribe('a').onAny(({ data }) => more.push(data));
+  await calm();
+  await publish(1, 2);
+  // What it was refused for it would be told again.
+  const { answer } = world;
+  const asked: unknown[] = [];
+  world.answer = (request) => {
+    const { channels = request.url.searchParams.getAll('channel') } = (request.body ?? {}) as { channels?: string[] };
+    if (!channels.includes('bad')) return answer(request);
+    asked.push(request.method);
+    return problem(403, 'forbidden');
+  };
+  void leading!.send('event: tidings.unauthorized\ndata: {"code":"forbidden","channels":["bad"]}\nid: e-2~s\n\n');
+  await leading!.end();
+  await calm();
+  await publish(3, 4);
+  await publish(5, 5, 'b');
+  await publish(6, 6, 'bad');
+  expect(all.map(({ got }) => got)).toEqual([[1, 2, 3, 4], [], [5]]);
+  expect(more).toEqual([1, 2, 3, 4]);
+  await world.pass(200_000);
+  await calm();
+  expect([asked, world.errors.map(({ code }) => code), log.open().length]).toEqual([[], ['forbidden'], 1]);
+});
+
+test('a channel that is refused is not asked for again by the tab that leads', async () => {
+  const [first] = await tabs(1);
+  const { answer } = world;
+  let asked = 0;
+  world.answer = (request) => {
+    if (!(request.body as { channels?: string[] } | undefined)?.channels?.includes('bad')) return answer(request);
+    asked += 1;
+    return problem(403, 'forbidden');
+  };
+  first!.tab.client.subscribe('bad');
+  await calm();
+  await world.pass(60_000);
+  await calm();
+  expect([asked, world.errors.map(({ code }) => code)]).toEqual([1, ['forbidden']]);
+});
+
 test('what a tab added to a stream that is gone by the time the leader hears of it is added to the next one', async () => {
   const [first] = await tabs(1);
   const { answer } = world;

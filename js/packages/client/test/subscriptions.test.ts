@@ -152,6 +152,85 @@ describe('one stream', () => {
     }
   });
 
+  test('a channel that loses its grant in mid-stream is given up, and the others go on where they were', async () => {
+    const head = { now: 2 };
+    const { added, asked } = server(head);
+    const token = vi.fn(async () => 'token');
+    const client = world.client({ auth: { token } });
+    const refused: string[] = [];
+    const refusal = (name: string) => (error: { code: string }) => void refused.push(`${name}: ${error.code}`);
+    const [a, bad, both] = [client.subscribe('a'), client.subscribe('bad'), client.subscribe(['a', 'bad'])];
+    a.onRefused(refusal('a'));
+    bad.onRefused(refusal('bad'));
+    both.onRefused(refusal('both'));
+    const got = [a, bad, both].map(collect);
+    await settled();
+    await world.last().hello('e-1');
+    await world.last().event('e-2', 'bad', 2);
+    void world.last().send('event: tidings.unauthorized\ndata: {"code":"forbidden","channels":["bad"]}\nid: e-2~s\n\n');
+    await world.last().end();
+    await settled();
+    expect(refused).toEqual(['bad: forbidden', 'both: forbidden']);
+    expect(world.requests.map(({ url }) => url.search)).toEqual(['?channel=a&channel=bad', '?channel=a']);
+    expect(world.last().request.headers.get('last-event-id')).toBe('e-2');
+    await world.last().hello('e-2');
+    await world.last().event('e-3', 'a', 3);
+    expect(got).toEqual([[3], [2], [2]]);
+    expect([token.mock.calls.length, world.states]).toEqual([1, ['connecting', 'open', 'connecting', 'open']]);
+    await world.last().end();
+    await world.pass(60_000);
+    expect(world.last().request.url.search, 'it is not asked for again').toBe('?channel=a');
+
+    // It has the right again, and goes on where it was.
+    head.now = 4;
+    client.reconnect();
+    await settled();
+    await world.last().hello('e-4');
+    await settled();
+    expect([added, asked]).toEqual([[['bad']], ['bad (e-2, e-4]', 'a+bad (e-2, e-4]']]);
+    expect(got).toEqual([[3], [2, 3, 4], [2, 3, 4]]);
+  });
+
+  test('one that has lost it by the time the stream is opened anew takes no other with it either', async () => {
+    const client = world.client();
+    const refused: string[] = [];
+    const names = ['a', 'bad', 'b', 'worse'];
+    const got = names.map((name) => collect(client.subscribe(name).onRefused(({ code }) => refused.push(`${name}: ${code}`))));
+    await settled();
+    await world.last().hello('e-1');
+    await world.last().event('e-2', 'a', 1);
+    world.answer = ({ url }) => (url.searchParams.getAll('channel').some((name) => ['bad', 'worse'].includes(name)) ? problem(403, 'forbidden') : undefined);
+    await world.last().end();
+    await world.pass(2_000);
+    expect(refused).toEqual(['bad: forbidden', 'worse: forbidden']);
+    expect(world.last().request.url.search).toBe('?channel=a&channel=b');
+    expect(world.last().request.headers.get('last-event-id')).toBe('e-2');
+    await world.last().hello('e-2');
+    await world.last().event('e-3', 'b', 2);
+    expect(got).toEqual([[1], [], [2], []]);
+    expect(world.states.slice(2)).toEqual(['waiting:ended', 'connecting', 'connecting', 'open']);
+  });
+
+  test('where nobody can say which of them it is, the stream is refused as a whole', async () => {
+    for (const status of [405, 200]) {
+      world = createWorld();
+      world.answer = ({ method }) => (method === 'HEAD' ? new Response(null, { status }) : problem(403, 'forbidden'));
+      const client = world.client();
+      const refused = vi.fn();
+      for (const name of ['a', 'b', 'c']) client.subscribe(name).onRefused(refused);
+      await settled();
+      expect([refused.mock.calls.length, world.states.at(-1)]).toEqual([3, 'closed:forbidden']);
+    }
+    // One that is overloaded says so another time.
+    world = createWorld();
+    world.answer = ({ method }) => (method === 'HEAD' ? problem(503, 'overloaded') : problem(403, 'forbidden'));
+    const refused = vi.fn();
+    world.client().subscribe('a').onRefused(refused);
+    world.client().subscribe(['a', 'b']).onRefused(refused);
+    await settled();
+    expect([refused.mock.calls.length, world.states.at(-1)]).toEqual([1, 'waiting:network']);
+  });
+
   test('without credentials, a channel is named in a new stream, and one that is refused there leaves the others as they were', async () => {
     world.answer = ({ method, url }) => (method === 'POST' || url.searchParams.getAll('channel').includes('bad') ? problem(401, 'unauthorized') : undefined);
     const client = world.client();
@@ -306,6 +385,53 @@ describe('where a subscription begins', () => {
     await world.last().end();
     await settled();
     expect(got).toEqual([]);
+  });
+
+  test('a finished channel whose past is still being read is not asked for again, until somebody new wants it', async () => {
+    const answers: ((response: Response) => void)[] = [];
+    world.answer = ({ url, headers }) => {
+      if (url.pathname === '/v1/history') return new Promise((resolve) => answers.push(resolve));
+      return headers.get('last-event-id') === 'e-9' ? new Response(null, { status: 204 }) : undefined;
+    };
+    const client = world.client();
+    const a = client.subscribe('a', { from: { id: 'e-7' } });
+    const got = collect(a);
+    const ended = vi.fn();
+    a.onEnd(ended);
+    await settled();
+    await world.last().hello('e-8');
+    await world.last().event('e-9', 'a', 9);
+    await world.last().end();
+    await world.pass(30_000);
+    expect(world.requests.map(({ url }) => url.pathname)).toEqual(['/events', '/v1/history', '/events']);
+    expect(client.status).toMatchObject({ state: 'closed', reason: { code: 'done' } });
+
+    const late = vi.fn();
+    client.subscribe('a').onEnd(late);
+    await settled();
+    await world.last().hello(null);
+    await world.last().event('e-9', 'a', 9);
+    await world.last().end();
+    await world.pass(30_000);
+    expect([late.mock.calls.length, world.streams.length]).toEqual([1, 2]);
+
+    expect([got, ended.mock.calls.length]).toEqual([[], 0]);
+    answers.at(-1)!(json(200, { events: [{ channel: 'a', event: 'message', time: 5, id: 'e-8', data: 8 }], next: 'e-8', more: false }));
+    await settled();
+    expect([got, ended.mock.calls.length]).toEqual([[8, 9], 1]);
+  });
+
+  test('a finished channel whose loop is slow is not asked for again', async () => {
+    const loop = world.client().subscribe('a')[Symbol.asyncIterator]();
+    await settled();
+    await world.last().hello('e-1');
+    await world.last().event('e-2', 'a', 2);
+    let asked = 0;
+    world.answer = () => ((asked += 1) < 10 ? new Response(null, { status: 204 }) : undefined);
+    await world.last().end();
+    await world.pass(60_000);
+    expect(asked).toBe(1);
+    expect([(await loop.next()).value?.data, (await loop.next()).done]).toEqual([2, true]);
   });
 
   test('a stream that is refused for a channel that nobody wants any more goes on without it', async () => {

@@ -119,6 +119,32 @@ describe.skipIf(!hasServer)('tokens', () => {
     expect(client.status.state).toBe('open');
   });
 
+  test('a grant that no longer covers a channel ends that one, in mid-stream or on the next stream, and the other goes on', async () => {
+    let rights: string[];
+    const current = (lifeMs: number): string => token(lifeMs, { tidings: { subscribe: rights } });
+    // Not the client's own to renew, such as a cookie.
+    const bring: typeof fetch = (url, init) => fetch(url, { ...init, headers: { ...Object.fromEntries(new Headers(init?.headers)), authorization: `Bearer ${current(60_000)}` } });
+    for (const options of [{ auth: { token: () => current(2_500) } }, { fetch: bring }]) {
+      rights = ['a', 'b'];
+      const { client, got, states } = connect(options);
+      const [refused, lost]: [string[], unknown[]] = [[], []];
+      client.subscribe('b').onRefused(({ code }) => refused.push(code)).on('message', (n) => lost.push(n));
+      await eventually('open', () => states.at(-1)?.state === 'open');
+      await publish('b', 1);
+      await publish('a', 1);
+      await eventually('both', () => got.length + lost.length === 2);
+      rights = ['a'];
+      if ('fetch' in options) await fetch(`${server!.url}/v1/connections?subject=anna`, { method: 'DELETE', headers: { authorization: `Bearer ${key}` } });
+      await eventually('the refusal', () => refused.length === 1);
+      await publish('b', 2);
+      await publish('a', 2);
+      await eventually('what goes on', () => got.length === 2);
+      expect([got, lost, refused]).toEqual([[1, 2], [1], ['forbidden']]);
+      expect(names(states), 'it was never closed').not.toContain('closed');
+      client.close();
+    }
+  });
+
   test('a token that is no good is asked for once more', async () => {
     const why: string[] = [];
     const { client, states } = connect({ auth: { token: (reason) => (why.push(reason), 'nonsense') } });

@@ -68,7 +68,7 @@ export function createWorld(base: string | null = 'https://app.example/page'): W
     };
     if (init.signal?.aborted === true) throw new DOMException('aborted', 'AbortError');
     world.requests.push(request);
-    const answer = Promise.resolve(world.answer(request) ?? world.stream(request));
+    const answer = Promise.resolve(world.answer(request) ?? (request.method === 'HEAD' ? new Response(null) : world.stream(request)));
     const aborted = new Promise<never>((_, reject) => {
       init.signal?.addEventListener('abort', () => reject(new DOMException('aborted', 'AbortError')));
     });
