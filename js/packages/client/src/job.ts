@@ -47,6 +47,8 @@ export interface Job<R = unknown> {
   readonly artifacts: readonly Artifact[];
   readonly downloadUrl: string | null;
   readonly tags: readonly string[];
+  /** Whose it is. */
+  readonly subject: string | null;
   readonly parent: string | null;
   readonly retry_of: string | null;
   readonly schedule: string | null;

@@ -11,7 +11,7 @@ function job(v: number, more: Partial<Job> = {}): Job {
     id: '7', jobId: '7', type: 'report', queue: 'default', mode: 'managed', state: 'running', reason: null, priority: 0, progress: v * 10,
     current: null, total: null, unit: null, step: null, message: null, eta_ms: null, data: null, attempt: 1, max_attempts: 3,
     cancel_requested: false, created_at: 1, updated_at: 1, run_at: null, started_at: 1, finished_at: null, result: null, error: null,
-    artifacts: [], downloadUrl: null, tags: [], parent: null, retry_of: null, schedule: null, v, ...more,
+    artifacts: [], downloadUrl: null, tags: [], parent: null, retry_of: null, schedule: null, subject: null, v, ...more,
   };
 }
 const completed = (v: number): Job => job(v, { state: 'completed', progress: 100, result: { rows: 3 }, downloadUrl: '/v1/jobs/7/download' });

@@ -1,8 +1,15 @@
 // The client against the real server.
 
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { createClient, type Client, type ClientOptions, type TidingsError } from '../src/index.js';
+import { createClient, type Client, type ClientOptions, type Job, type TidingsError } from '../src/index.js';
 import { eventually, hasServer, startServer, type Server } from './support/server.js';
+
+/** Of the type, which has to have what the server sends. */
+const JOB_FIELDS: Record<keyof Job, 0> = {
+  id: 0, jobId: 0, type: 0, queue: 0, mode: 0, state: 0, reason: 0, priority: 0, progress: 0, current: 0, total: 0, unit: 0, step: 0, message: 0,
+  eta_ms: 0, data: 0, attempt: 0, max_attempts: 0, cancel_requested: 0, created_at: 0, updated_at: 0, run_at: 0, started_at: 0, finished_at: 0,
+  result: 0, error: 0, artifacts: 0, downloadUrl: 0, tags: 0, subject: 0, parent: 0, retry_of: 0, schedule: 0, v: 0,
+};
 
 describe.skipIf(!hasServer)('the real server', () => {
   let server: Server;
@@ -160,4 +167,10 @@ describe.skipIf(!hasServer)('the real server', () => {
       expect(errors.filter(({ status }) => status !== 404)).toEqual([]);
     }, 40_000);
   }
+
+  test('the document of a job has the fields of its type, and no others', async () => {
+    const { json } = await server.request('POST', '/v1/jobs', { type: 'report', subject: 'ann' });
+    const document = (await server.request('GET', `/v1/jobs/${(json as Job).id}`)).json as Job;
+    expect([Object.keys(document).sort(), document.subject]).toEqual([Object.keys(JOB_FIELDS).sort(), 'ann']);
+  });
 });

@@ -2,7 +2,7 @@
 
 import { createHash } from 'node:crypto';
 import { onTestFinished, expect, test } from 'vitest';
-import { createTidings, fail, type JobItem, type TidingsError, type TidingsOptions, type Worker, type WorkerJob } from '@tidings/node';
+import { createTidings, fail, type Job, type JobItem, type TidingsError, type TidingsOptions, type Worker, type WorkerJob } from '@tidings/node';
 import { eventually, losing, startServer, type Server } from './support/server.js';
 
 type App = { jobs: { work: { input: any; result: any } } };
@@ -288,4 +288,16 @@ test('streams of a subject are listed and closed', async () => {
   await stream.text();
   await eventually(async () => (await connections.list({ subject: 'ann' })).length === 0);
   await expect(connections.close({ id: open.id })).rejects.toMatchObject({ code: 'connection_not_found' });
+});
+
+test('the document of a job has the fields of its type, and no others', async () => {
+  const fields: Record<keyof Job, 0> = {
+    id: 0, jobId: 0, type: 0, queue: 0, mode: 0, state: 0, reason: 0, priority: 0, progress: 0, current: 0, total: 0, unit: 0, step: 0, message: 0,
+    eta_ms: 0, data: 0, attempt: 0, max_attempts: 0, cancel_requested: 0, created_at: 0, updated_at: 0, run_at: 0, started_at: 0, finished_at: 0,
+    result: 0, error: 0, artifacts: 0, downloadUrl: 0, tags: 0, subject: 0, parent: 0, retry_of: 0, schedule: 0, v: 0,
+  };
+  const { jobs } = client(await startServer());
+  const { id } = await jobs.create('work', {}, { subject: 'ann' });
+  const document = await jobs.get(id);
+  expect([Object.keys(document!).sort(), document?.subject]).toEqual([Object.keys(fields).sort(), 'ann']);
 });

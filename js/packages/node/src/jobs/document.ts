@@ -56,6 +56,8 @@ export interface Job<R = unknown> {
   /** Where to get the first of its files. */
   downloadUrl: string | null;
   tags: string[];
+  /** Whose it is. */
+  subject: string | null;
   /** The job that it belongs to. */
   parent: string | null;
   /** The job that it repeats. */

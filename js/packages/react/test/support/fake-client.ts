@@ -204,6 +204,6 @@ export function documentOf(id: string): Job {
     progress: 0, current: null, total: null, unit: null, step: null, message: null, eta_ms: null, data: null,
     attempt: 1, max_attempts: 3, cancel_requested: false, created_at: 1, updated_at: 1, run_at: null, started_at: 1,
     finished_at: null, result: null, error: null, artifacts: [], downloadUrl: null, tags: [], parent: null,
-    retry_of: null, schedule: null, v: 1,
+    retry_of: null, schedule: null, subject: null, v: 1,
   };
 }
