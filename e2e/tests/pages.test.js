@@ -117,7 +117,7 @@ describe('Of the examples', { concurrency: 3, timeout: 120_000 }, () => {
   });
 
   test('The chat shows every post once and in order, also one whose answer was lost', async (t) => {
-    const { pages, page: ann } = await start(t, 'chromium', example('chat'));
+    const { server, pages, page: ann } = await start(t, 'chromium', example('chat'));
     const bob = await openPage(t, 'chromium', `${pages.url}/`);
     for (const page of [ann, bob]) await shows(page, '#state', /^Live$/);
     await say(ann, 'Ann', 'Hello');
@@ -132,12 +132,16 @@ describe('Of the examples', { concurrency: 3, timeout: 120_000 }, () => {
     await say(ann, 'Ann', 'Not sent');
     await eventually('the failure', () => ann.$('[data-state="failed"]'));
     pages.fate = () => undefined;
-    await click(ann, '[data-state="failed"]');
+    await click(ann, '[data-state="failed"] button');
     const wanted = ['Hello', '<b>Hi</b>', 'Lost on the way back', 'Not sent'];
     for (const page of [ann, bob]) await eventually('all posts', async () => (await posts(page)).join() === wanted.join());
     await bob.reload();
     await eventually('all posts', async () => (await posts(bob)).join() === wanted.join());
     assert.equal(await ann.$('[data-state="failed"], [data-state="sending"]'), null);
+    // What another client sends as its key is no name of anything on the page.
+    for (const text of ['One', 'Two']) await server.publish({ channel: 'chat:lobby', event: 'post', data: { key: 'form', name: 'Eve', text } });
+    for (const page of [ann, bob]) await eventually('both posts', async () => (await posts(page)).join() === [...wanted, 'One', 'Two'].join());
+    assert.notEqual(await ann.$('main > #form button'), null);
   });
 
   for (const name of BROWSERS) {

@@ -8,6 +8,8 @@ import { createClient } from '@tidings/client'
 const CHANNEL = 'chat:lobby'
 const $ = (id) => document.getElementById(id)
 const client = createClient({ onError: (error) => console.warn(error) })
+/** Posts of this page whose events have yet to come, by their keys: what others send never takes their place, or another's. */
+const waiting = new Map()
 
 // The newest posts first, then everything behind them.
 const history = await (await client.fetch(`/v1/history?channel=${CHANNEL}&from=last:50`)).json()
@@ -31,12 +33,13 @@ $('form').addEventListener('submit', (event) => {
   $('text').value = ''
   $('text').focus()
   sessionStorage.setItem('name', data.name)
-  show({ data, time: Date.now() }).dataset.state = 'sending'
-  send(data)
+  const post = show({ data, time: Date.now() })
+  waiting.set(data.key, post)
+  send(post, data)
 })
 
-async function send(data) {
-  const post = $(data.key)
+async function send(post, data) {
+  post.dataset.state = 'sending'
   try {
     const answer = await client.fetch('/v1/publish', {
       method: 'POST',
@@ -49,12 +52,15 @@ async function send(data) {
     // It may have arrived all the same; then its event has come.
     if (post.dataset.state !== 'sending') return
     post.dataset.state = 'failed'
-    post.title = error.message
-    post.onclick = () => {
-      post.dataset.state = 'sending'
-      post.onclick = null
-      send(data)
-    }
+    const retry = document.createElement('button')
+    retry.textContent = 'Not sent, try again'
+    retry.title = error.message
+    retry.addEventListener('click', () => {
+      retry.remove()
+      $('text').focus()
+      send(post, data)
+    })
+    post.append(retry)
   }
 }
 
@@ -62,10 +68,9 @@ async function send(data) {
 function show({ data, time }) {
   const list = $('posts')
   const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 60
-  const post = $(data.key) ?? document.createElement('li')
-  post.id = data.key
+  const post = waiting.get(data.key) ?? document.createElement('li')
+  waiting.delete(data.key)
   post.dataset.state = 'sent'
-  post.onclick = null
   post.className = data.name === $('name').value ? 'mine' : ''
   const from = document.createElement('span')
   from.textContent = `${data.name}, ${new Date(time).toLocaleTimeString('en', { hour: '2-digit', minute: '2-digit' })}`
