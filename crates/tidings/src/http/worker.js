@@ -496,7 +496,7 @@
     try {
       const json = JSON.parse(data);
       if (type !== "message") {
-        if (url.searchParams.has("channel")) block.channel = `job:${String(json["jobId"])}`;
+        if (url.searchParams.has("channel")) block.channel = channelOf(type, `job:${String(json["jobId"])}`, url.searchParams.getAll("channel"));
       } else if (typeof json["channel"] === "string" && "data" in json) {
         block.event = String(json["event"]);
         block.channel = json["channel"];
@@ -508,6 +508,10 @@
     } catch {
     }
     return block;
+  }
+  function channelOf(type, job, channels) {
+    if (channels.includes(job) && type !== "failed") return job;
+    return channels.find((channel) => !channel.startsWith("job:")) ?? job;
   }
   var CONTROL, JOB;
   var init_eventsource = __esm({
@@ -1545,7 +1549,7 @@ ${value}`;
     const joining = {
       misses: 0,
       widen,
-      refused: leave
+      refused: sink.refused
     };
     function widen(channels) {
       nameInUrl(without(new Set(channels), streaming));
@@ -1607,11 +1611,6 @@ ${value}`;
       adding = false;
       sync();
     }
-    function leave(channels, error) {
-      wanted = without(wanted, channels);
-      sink.refused([...channels], error);
-      schedule();
-    }
     function refused(error, closed, named) {
       running = false;
       refusedAt = link.position;
@@ -1622,7 +1621,7 @@ ${value}`;
       if (whole || !without(wanted, suspects).size) closed();
       if (whole) return sink.refused(null, error);
       streaming = others;
-      leave(suspects, error);
+      sink.refused([...suspects], error);
     }
     return {
       get position() {

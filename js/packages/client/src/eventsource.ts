@@ -65,8 +65,7 @@ function blockOf(type: string, data: string, lastEventId: string, url: URL): Blo
   try {
     const json = JSON.parse(data) as Record<string, unknown>;
     if (type !== 'message') {
-      // A job's event names no channel, but its job. One that joins an open stream may be heard before the answer that says so.
-      if (url.searchParams.has('channel')) block.channel = `job:${String(json['jobId'])}`;
+      if (url.searchParams.has('channel')) block.channel = channelOf(type, `job:${String(json['jobId'])}`, url.searchParams.getAll('channel'));
     } else if (typeof json['channel'] === 'string' && 'data' in json) {
       block.event = String(json['event']);
       block.channel = json['channel'];
@@ -79,4 +78,14 @@ function blockOf(type: string, data: string, lastEventId: string, url: URL): Blo
     // What is not JSON is reported where data is read.
   }
   return block;
+}
+
+/**
+ * A job's event names no channel, but its job. Where the stream does not have that (it says so before it sends anything of one that
+ * joins), the event is there for a channel of `publish_to`, and the first one that is no job's is the best guess. Only there is
+ * a failure called `failed`.
+ */
+function channelOf(type: string, job: string, channels: readonly string[]): string {
+  if (channels.includes(job) && type !== 'failed') return job;
+  return channels.find((channel) => !channel.startsWith('job:')) ?? job;
 }

@@ -69,7 +69,7 @@ export function createLane(context: Context, sink: SourceSink, { begin = null, o
   const joining: Joining = {
     misses: 0,
     widen,
-    refused: leave,
+    refused: sink.refused,
   };
 
   /** The open stream has these too, or is about to. Its URL says so, for events of which only a guess says their channel. */
@@ -146,12 +146,6 @@ export function createLane(context: Context, sink: SourceSink, { begin = null, o
     sync();
   }
 
-  function leave(channels: Iterable<string>, error: TidingsError): void {
-    wanted = without(wanted, channels);
-    sink.refused([...channels], error);
-    schedule();
-  }
-
   function refused(error: TidingsError, closed: () => void, named?: Outcome['channels']): void {
     running = false;
     refusedAt = link.position;
@@ -163,7 +157,7 @@ export function createLane(context: Context, sink: SourceSink, { begin = null, o
     if (whole || !without(wanted, suspects).size) closed();
     if (whole) return sink.refused(null, error);
     streaming = others;
-    leave(suspects, error);
+    sink.refused([...suspects], error);
   }
 
   return {

@@ -28,9 +28,9 @@ export interface SourceSink {
   reset(reset: LinkReset): void;
   /** The position is about to be another stream's: everybody goes on from where they stand. */
   moved(): void;
-  /** These channels are finished. */
+  /** These channels are finished. Whoever is told so says anew what is wanted. */
   ended(channels: readonly string[]): void;
-  /** These channels are not to be had; `null` if nothing is. */
+  /** These channels are not to be had, and likewise; `null` if nothing is. */
   refused(channels: readonly string[] | null, error: TidingsError): void;
   status(status: Status): void;
 }

@@ -78,13 +78,20 @@ test('it asks for envelopes, and takes them apart', async () => {
   expect(source().closed, 'an event named error is not the end').toBe(false);
 });
 
-test('an event of a job that has yet to be told as joined is of no other channel', async () => {
+test('an event of a job that is not on the stream is there for the first channel that is no job’s, and its failure always is', async () => {
   const { source, got } = await connect();
   await source().open();
   await source().say('tidings.hello', { connection: 'c' }, 'e-1');
   await source().say('progress', { jobId: '8', progress: 10 }, 'e-2');
-  await source().say('message', wrapped('e-3', 'mine'), 'e-3');
-  expect(got).toEqual([['message', 'a', 'mine', 'e-3']]);
+  await source().say('failed', { jobId: '7' }, 'e-3');
+  await source().say('tidings.cursor', { joined: ['job:8'] }, 'e-4');
+  await source().say('progress', { jobId: '8', progress: 20 }, 'e-5');
+  await source().say('message', wrapped('e-6', 'mine'), 'e-6');
+  expect(got).toEqual([
+    ['progress', 'a', { jobId: '8', progress: 10 }, 'e-2'],
+    ['failed', 'a', { jobId: '7' }, 'e-3'],
+    ['message', 'a', 'mine', 'e-6'],
+  ]);
 });
 
 test('one that broke, or was closed by a status that nobody can see, is made anew with its position', async () => {
