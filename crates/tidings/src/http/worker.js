@@ -560,7 +560,12 @@
         tell({ type: "token", ask, token: null });
       }
     }
-    return { close: () => port.close() };
+    return {
+      close() {
+        tell({ type: "bye" });
+        port.close();
+      }
+    };
   }
   var init_summon = __esm({
     "summon.ts"() {
@@ -1659,19 +1664,30 @@ ${value}`;
     let source;
     let refused = false;
     const tell = (message) => ports.forEach((port) => port.postMessage(message));
-    function askForToken(why) {
+    async function askForToken(why) {
+      for (const port of [...ports].reverse()) {
+        const token = await askTab(port, why);
+        if (token !== null) return token;
+      }
+      throw new Error("no tab has one");
+    }
+    function askTab(port, why) {
+      if (!ports.has(port)) return Promise.resolve(null);
       const ask = asks += 1;
-      return new Promise((resolve, reject) => {
+      return new Promise((resolve) => {
         const over = (token) => {
           env.clearTimeout(timer);
           asked.delete(ask);
-          if (token === null) reject(new Error("no tab has one"));
-          else resolve(token);
+          resolve(token);
         };
-        const timer = env.setTimeout(() => over(null), WORKER_TOKEN_MS);
-        asked.set(ask, over);
-        tell({ type: "token", ask, why });
+        const timer = env.setTimeout(() => leave(port), WORKER_TOKEN_MS);
+        asked.set(ask, { port, over });
+        port.postMessage({ type: "token", ask, why });
       });
+    }
+    function leave(port) {
+      ports.delete(port);
+      for (const { port: other, over } of asked.values()) if (other === port) over(null);
     }
     function start({ url, api, shareKey, tokens, retry, stallTimeout }) {
       const options = { url, api, shareKey, retry, stallTimeout, auth: tokens ? { token: askForToken } : "cookie" };
@@ -1693,9 +1709,10 @@ ${value}`;
     }
     return (port) => {
       port.onmessage = ({ data }) => {
-        if (data.type === "token") return asked.get(data.ask)?.(data.token);
+        if (data.type === "bye") return leave(port);
         ports.add(port);
-        for (const oldest of ports) if (ports.size > WORKER_TABS_MAX) ports.delete(oldest);
+        for (const oldest of ports) if (ports.size > WORKER_TABS_MAX) leave(oldest);
+        if (data.type === "token") return asked.get(data.ask)?.over(data.token);
         source ??= start(data.options);
         if (refused) source.reconnect();
         refused = false;

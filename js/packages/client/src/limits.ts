@@ -53,8 +53,11 @@ export const SHARE_ANSWER_MS: number = 1_000;
 /** The server's first bytes come with its head. Where they do not, something on the way holds them back. */
 export const FIRST_BYTES_MS: number = 5_000;
 
-/** Tabs whose token a SharedWorker asks for: the newest ones, as it does not learn that one is gone. */
+/** Tabs that a SharedWorker asks for a token: the newest ones, as it does not always learn that one is gone. */
 export const WORKER_TABS_MAX: number = 64;
 
-/** How long a tab may take for a token before the worker gives up. */
+/**
+ * How long a tab may take for a token before a SharedWorker asks the next one: a log-in server may be slow, but a tab that is frozen
+ * or was killed may not hold up the others for as long as a stream may be silent.
+ */
 export const WORKER_TOKEN_MS: number = 30_000;

@@ -9,7 +9,8 @@ import type { RetryOptions, TokenReason } from './options.js';
 /** What a tab tells the worker. */
 export type FromTab =
   | { type: 'start'; options: WorkerOptions }
-  | { type: 'token'; ask: number; token: string | null };
+  | { type: 'token'; ask: number; token: string | null }
+  | { type: 'bye' };
 
 /** What the worker tells a tab. */
 export type FromWorker =
@@ -71,5 +72,10 @@ export function summon({ env, options, api, auth, report, errors }: Context, roo
     }
   }
 
-  return { close: () => port.close() };
+  return {
+    close() {
+      tell({ type: 'bye' });
+      port.close();
+    },
+  };
 }

@@ -21,27 +21,43 @@ type Port = Pick<MessagePort, 'postMessage' | 'onmessage'>;
 /** Takes the port of a tab that has connected. */
 export function createWorker(env: Env): (port: Port) => void {
   const ports = new Set<Port>();
-  const asked = new Map<number, (token: string | null) => void>();
+  /** Tabs that have been asked for a token, with what to do with the answer. */
+  const asked = new Map<number, { readonly port: Port; over(token: string | null): void }>();
   let asks = 0;
   let source: Source | undefined;
   let refused = false;
 
   const tell = (message: FromWorker): void => ports.forEach((port) => port.postMessage(message));
 
-  /** Of whichever tab answers first. */
-  function askForToken(why: TokenReason): Promise<string> {
+  /** Of one tab at a time, the newest first: each may have to log in for it, and older ones may be gone. */
+  async function askForToken(why: TokenReason): Promise<string> {
+    for (const port of [...ports].reverse()) {
+      const token = await askTab(port, why);
+      if (token !== null) return token;
+    }
+    throw new Error('no tab has one');
+  }
+
+  function askTab(port: Port, why: TokenReason): Promise<string | null> {
+    // It has left while another one was asked.
+    if (!ports.has(port)) return Promise.resolve(null);
     const ask = (asks += 1);
-    return new Promise((resolve, reject) => {
+    return new Promise((resolve) => {
       const over = (token: string | null): void => {
         env.clearTimeout(timer);
         asked.delete(ask);
-        if (token === null) reject(new Error('no tab has one'));
-        else resolve(token);
+        resolve(token);
       };
-      const timer = env.setTimeout(() => over(null), WORKER_TOKEN_MS);
-      asked.set(ask, over);
-      tell({ type: 'token', ask, why });
+      // Silent, so it is gone, or frozen: it is known again when it says something.
+      const timer = env.setTimeout(() => leave(port), WORKER_TOKEN_MS);
+      asked.set(ask, { port, over });
+      port.postMessage({ type: 'token', ask, why } satisfies FromWorker);
     });
+  }
+
+  function leave(port: Port): void {
+    ports.delete(port);
+    for (const { port: other, over } of asked.values()) if (other === port) over(null);
   }
 
   function start({ url, api, shareKey, tokens, retry, stallTimeout }: WorkerOptions): Source {
@@ -59,9 +75,10 @@ export function createWorker(env: Env): (port: Port) => void {
 
   return (port) => {
     port.onmessage = ({ data }: MessageEvent<FromTab>) => {
-      if (data.type === 'token') return asked.get(data.ask)?.(data.token);
+      if (data.type === 'bye') return leave(port);
       ports.add(port);
-      for (const oldest of ports) if (ports.size > WORKER_TABS_MAX) ports.delete(oldest);
+      for (const oldest of ports) if (ports.size > WORKER_TABS_MAX) leave(oldest);
+      if (data.type === 'token') return asked.get(data.ask)?.over(data.token);
       source ??= start(data.options);
       // With the credentials of tabs before.
       if (refused) source.reconnect();

@@ -1,8 +1,9 @@
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { ClientOptions } from '../src/index.js';
+import { WORKER_TOKEN_MS } from '../src/limits.js';
 import { createLog, type FakeLog } from './support/log.js';
 import { createBrowser, type Browser, type Tab } from './support/tabs.js';
-import { createWorld, settled, type World } from './support/world.js';
+import { createWorld, problem, settled, type World } from './support/world.js';
 
 let world: World;
 let log: FakeLog;
@@ -101,4 +102,55 @@ test('tokens are asked for of a tab, and another key has another worker', async 
   expect(bearers).toEqual(['Bearer ann-first', 'Bearer ben']);
   expect([ann.got, ben.got, via(ann), via(ben)]).toEqual([numbers(2), numbers(2), 'worker', 'worker']);
   expect([...browser.workers.keys()]).toEqual(['tidings:ann', 'tidings:ben']);
+});
+
+describe('a token that is refused', () => {
+  /** Tabs that are open, and a worker whose token is refused: it asks them for another. */
+  async function refused(...answers: (() => string | Promise<string>)[]): Promise<{ tabs: Opened[]; asked: string[]; bearers: (string | null)[] }> {
+    const [asked, bearers]: [string[], (string | null)[]] = [[], []];
+    let over = false;
+    const tabs: Opened[] = [];
+    for (const [n, answer] of answers.entries()) {
+      const token = (why: string): string | Promise<string> => {
+        if (!over) return 'old';
+        asked.push(`${n} ${why}`);
+        return answer();
+      };
+      tabs.push(await opened({ shareKey: 'ann', auth: { token } }));
+    }
+    over = true;
+    const { answer } = world;
+    world.answer = (request) => {
+      if (request.url.pathname !== '/events') return answer(request);
+      bearers.push(request.headers.get('authorization'));
+      return bearers.at(-1) === 'Bearer old' ? problem(401, 'token_revoked') : answer(request);
+    };
+    await log.open()[0]!.end();
+    await world.pass(4_000);
+    await calm();
+    return { tabs, asked, bearers };
+  }
+  const silent = (): Promise<string> => new Promise(() => {});
+  const none = (): string => {
+    throw new Error('nobody is logged in');
+  };
+
+  test('is asked for of one tab at a time, the newest first, until one has one', async () => {
+    const { tabs, asked, bearers } = await refused(() => 'not asked', () => 'new', none, silent);
+    expect(asked).toEqual(['3 rejected']);
+    await world.pass(WORKER_TOKEN_MS);
+    await calm();
+    expect(asked).toEqual(['3 rejected', '2 rejected', '1 rejected']);
+    expect(bearers).toEqual(['Bearer old', 'Bearer new']);
+    await publish(1, 2);
+    for (const { got } of tabs) expect(got).toEqual([1, 2]);
+  });
+
+  test('is asked for of the next tab at once when one goes away', async () => {
+    const { tabs, asked, bearers } = await refused(() => 'new', silent);
+    expect(asked).toEqual(['1 rejected']);
+    tabs[1]!.tab.client.close();
+    await calm();
+    expect([asked, bearers]).toEqual([['1 rejected', '0 rejected'], ['Bearer old', 'Bearer new']]);
+  });
 });
