@@ -46,15 +46,26 @@ impl Jobs {
             self.require_parent(parent).await?;
         }
         let Some(key) = new.core.terms.unique.clone() else { return self.make(new, Vec::new()).await };
-        let _turn = state.unique.turn(&key).await;
-        let Some(holder) = state.unique.holder(&key).filter(|holder| *holder != new.core.id) else {
-            return self.make(new, Vec::new()).await;
-        };
+        // Whoever goes away while it waits has asked for nothing yet. From here on the turn belongs to the making, which is
+        // seen through: given up with the request, it would let another one in before the key is held.
+        let turn = state.unique.turn(&key).await;
+        let jobs = self.clone();
+        let made = tokio::spawn(async move {
+            let _turn = turn;
+            jobs.make_in_turn(new, &key).await
+        });
+        made.await.unwrap_or_else(|_| Err(CommitError::OutcomeUnknown.into()))
+    }
+
+    /// Makes a job with a unique key, unless another one has it.
+    async fn make_in_turn(&self, new: NewJob, key: &str) -> Result<Created, JobsError> {
+        let holder = self.hub.0.jobs.unique.holder(key).filter(|holder| *holder != new.core.id);
+        let Some(holder) = holder else { return self.make_now(new, Vec::new()).await };
         match new.unique.as_ref().map(|u| u.on_conflict).unwrap_or_default() {
             OnConflict::Return => Ok(Created { id: holder, duplicate: true }),
             OnConflict::Reject => Err(JobsError::Unique(holder.as_str().to_owned())),
             OnConflict::Replace => {
-                let created = self.make(new, Vec::new()).await?;
+                let created = self.make_now(new, Vec::new()).await?;
                 if !created.duplicate {
                     self.replace(&holder).await?;
                 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidings_core::job::{JobId, Progress, QueueName};
 
 use super::lease::Leased;
-use super::{Jobs, NewJob, Report, Wanted};
+use super::{Jobs, NewJob, OnConflict, Report, Wanted};
 use crate::{Hub, Settings};
 
 fn hub() -> Hub {
@@ -129,4 +129,29 @@ async fn a_lease_whose_time_is_over_is_refused_though_the_timer_is_late() {
     let lost = jobs.report(&id, Report::Heartbeat(Some(leased.token))).await.unwrap_err();
     assert_eq!(lost.code(), "lease_lost");
     assert_eq!(lease(&jobs, "q").await.attempt, 2);
+}
+
+#[tokio::test]
+async fn a_unique_key_has_one_job_though_the_maker_of_the_first_goes_away_while_it_is_stored() {
+    let jobs = hub().jobs();
+    let unique = |name: &str| {
+        let new = NewJob::new("t").unwrap().id(JobId::parse(name).unwrap());
+        new.unique("only", OnConflict::Return)
+    };
+    // An input that gets a file waits for those of the same id, so this test says when the first job is stored.
+    let storing = jobs.hub.0.jobs.inputs.of("first").await;
+    let first = unique("first").input(&"x".repeat(100_000)).unwrap();
+    assert!(begun(jobs.create_or_find(first), 1).await.is_none());
+    let second = tokio::spawn({
+        let (jobs, second) = (jobs.clone(), unique("second"));
+        async move { jobs.create_or_find(second).await }
+    });
+    // All that can be done is done: the runtime has one thread, and takes its tasks in turn.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    drop(storing);
+    let second = second.await.unwrap().unwrap();
+    assert_eq!((second.id.as_str(), second.duplicate), ("first", true));
+    assert!(jobs.hub.0.jobs.live(&JobId::parse("second").unwrap()).is_none());
 }
