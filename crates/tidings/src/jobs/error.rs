@@ -95,4 +95,16 @@ impl JobsError {
             Self::Log(_) => "log_unreadable",
         }
     }
+
+    /// Whether the same may be taken later: it was the log that failed, not what it was asked for. One that is poisoned, or
+    /// closed, takes nothing more.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Commit(error) => {
+                matches!(error, CommitError::Overloaded | CommitError::Full(_) | CommitError::OutcomeUnknown)
+            }
+            Self::Log(_) => true,
+            _ => false,
+        }
+    }
 }

@@ -181,10 +181,13 @@ impl Jobs {
         handlers.get(job_type).cloned()
     }
 
-    async fn run(&self, id: &JobId) -> Result<(), JobsError> {
-        let Some(leased) = self.begin_lease(id, WORKER.to_owned(), None, true).await? else { return Ok(()) };
-        let Some(handler) = self.handler(&leased.job_type) else { return Ok(()) };
-        let Some(entry) = self.hub.0.jobs.live(id) else { return Ok(()) };
+    /// Runs a job; what is to be reported of the end of the run, if that is not known already.
+    async fn run(&self, id: &JobId) -> Result<Option<Report>, JobsError> {
+        let Some(leased) = self.begin_lease(id, WORKER.to_owned(), None, true).await? else {
+            return Ok(None);
+        };
+        let Some(handler) = self.handler(&leased.job_type) else { return Ok(None) };
+        let Some(entry) = self.hub.0.jobs.live(id) else { return Ok(None) };
         let context = JobContext {
             jobs: self.clone(),
             id: id.clone(),
@@ -200,40 +203,61 @@ impl Jobs {
         *entry.handler.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
         // What became of the lease before the handler stood there.
         entry.tell_handler(&entry.turn().await.job);
-        let ended = task.await;
-        self.end(&leased, ended).await
+        Ok(report_of(leased, task.await))
     }
 
-    async fn end(
-        &self,
-        leased: &Leased,
-        ended: Result<Result<Option<Box<RawValue>>, Fail>, tokio::task::JoinError>,
-    ) -> Result<(), JobsError> {
-        let lease = Some(leased.token.clone());
-        let result_max = limits::JOB_RESULT_BYTES_MAX;
-        let retry = if leased.has_backoff { Retry::Auto } else { Retry::Never };
-        let report = match ended {
-            Ok(Ok(result)) if result.as_ref().is_some_and(|r| r.get().len() > result_max) => {
-                let message = format!("the result is larger than {result_max} bytes");
-                Report::Fail(Fail { lease, retry: Retry::Never, ..Fail::new(message, "result_too_large") })
+    /// Reports the end of a run of this process, again and again while the log does not take it: nobody else would end the
+    /// run before the next start. The hub may close or go meanwhile.
+    pub(super) async fn end_run(mut self, id: &JobId, end: Report) {
+        let hub = Arc::downgrade(&self.hub.0);
+        loop {
+            match self.report(id, end.clone()).await {
+                // Somebody else ended the run meanwhile; it stays so.
+                Ok(_)
+                | Err(JobsError::Job(JobError::Finished(_) | JobError::LeaseLost) | JobsError::NotFound(_)) =>
+                {
+                    return;
+                }
+                Err(error) if error.may_pass() => {
+                    tracing::warn!(%error, job = id.as_str(), "the end of a run could not be stored; tried again soon");
+                }
+                Err(error) => {
+                    tracing::warn!(%error, job = id.as_str(), "the end of a run could not be stored");
+                    return;
+                }
             }
-            Ok(Ok(result)) => Report::Complete(Completion { result, lease, ..Completion::default() }),
-            Ok(Err(error)) => {
-                let retry = if error.retry == Retry::Auto { retry } else { error.retry };
-                Report::Fail(Fail { lease, retry, ..error })
-            }
-            Err(error) if error.is_panic() => {
-                Report::Fail(Fail { lease, retry, ..Fail::new("the handler panicked", "panicked") })
-            }
-            // It was stopped: the job has ended, or the runtime is ending and the job runs again after the start.
-            Err(_) => return Ok(()),
-        };
-        match self.report(&leased.id, report).await {
-            // Somebody else ended the run meanwhile; it stays so.
-            Err(JobsError::Job(JobError::Finished(_) | JobError::LeaseLost)) => Ok(()),
-            ended => ended.map(drop),
+            drop(self);
+            tokio::time::sleep(RETRY).await;
+            let Some(inner) = hub.upgrade() else { return };
+            self = Self { hub: Hub(inner) };
         }
     }
+}
+
+/// What a handler's end says of its job.
+fn report_of(
+    leased: Leased,
+    ended: Result<Result<Option<Box<RawValue>>, Fail>, tokio::task::JoinError>,
+) -> Option<Report> {
+    let lease = Some(leased.token);
+    let result_max = limits::JOB_RESULT_BYTES_MAX;
+    let retry = if leased.has_backoff { Retry::Auto } else { Retry::Never };
+    Some(match ended {
+        Ok(Ok(result)) if result.as_ref().is_some_and(|r| r.get().len() > result_max) => {
+            let message = format!("the result is larger than {result_max} bytes");
+            Report::Fail(Fail { lease, retry: Retry::Never, ..Fail::new(message, "result_too_large") })
+        }
+        Ok(Ok(result)) => Report::Complete(Completion { result, lease, ..Completion::default() }),
+        Ok(Err(error)) => {
+            let retry = if error.retry == Retry::Auto { retry } else { error.retry };
+            Report::Fail(Fail { lease, retry, ..error })
+        }
+        Err(error) if error.is_panic() => {
+            Report::Fail(Fail { lease, retry, ..Fail::new("the handler panicked", "panicked") })
+        }
+        // It was stopped: the job has ended, or the runtime is ending and the job runs again after the start.
+        Err(_) => return None,
+    })
 }
 
 /// Takes the next job of a registered type whenever a slot is free, as long as the hub lives.
@@ -245,9 +269,13 @@ async fn run_handlers(hub: Weak<Inner>) {
         let Some(jobs) = hub.upgrade().map(|inner| Jobs { hub: Hub(inner) }) else { return };
         tokio::spawn(async move {
             let _slot = slot;
-            if let Err(error) = jobs.run(&id).await {
-                tracing::warn!(%error, job = id.as_str(), "a job could not be run to its end");
-                tokio::time::sleep(RETRY).await;
+            match jobs.run(&id).await {
+                Ok(Some(end)) => jobs.end_run(&id, end).await,
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%error, job = id.as_str(), "a job could not be run");
+                    tokio::time::sleep(RETRY).await;
+                }
             }
         });
     }

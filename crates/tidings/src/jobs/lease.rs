@@ -261,8 +261,16 @@ impl Jobs {
     ) -> Result<Option<Leased>, JobsError> {
         tracing::error!(%error, job = entry.id.as_str(), "the input of a job cannot be read");
         let lost = Fail::new("the input of the job cannot be read", "input_lost");
-        let fail = Fail { lease: Some(token), retry: Retry::Never, ..lost };
-        self.report_to(entry, live, super::Report::Fail(fail)).await?;
+        let end = super::Report::Fail(Fail { lease: Some(token), retry: Retry::Never, ..lost });
+        let is_local = live.job.lease().is_some_and(|lease| lease.is_local);
+        if let Err(error) = self.report_to(entry, live, end.clone()).await {
+            if is_local {
+                // A lease of this process has no time of its own that would end it.
+                let (jobs, id) = (self.clone(), entry.id.clone());
+                tokio::spawn(async move { jobs.end_run(&id, end).await });
+            }
+            return Err(error);
+        }
         Ok(None)
     }
 

@@ -17,7 +17,7 @@ use crate::clock;
 use crate::publish::key_hash;
 
 /// A report about a job.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Report {
     Progress(Progress),
     Entries(EntriesReport),

@@ -4,13 +4,13 @@
 //! Flow: the index's first timer → `tick` of each job that is due, side by side, so that one fsync serves many.
 
 use std::sync::atomic::Ordering;
-use std::sync::{PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use tidings_core::job::Change;
 use tokio::task::JoinSet;
 
-use super::Jobs;
+use super::{Entry, Jobs};
 use crate::clock;
 use crate::hub::{Hub, Inner};
 
@@ -18,6 +18,8 @@ use crate::hub::{Hub, Inner};
 const DUE_MAX: usize = 256;
 /// How long the clockwork sleeps at most: the hub may be gone.
 const NAP: Duration = Duration::from_secs(1);
+/// How soon something is tried again that the log did not take.
+const RETRY: Duration = Duration::from_secs(1);
 
 impl Jobs {
     /// Starts the clockwork, once. Outside a runtime this does nothing; the first use inside one does it.
@@ -27,28 +29,35 @@ impl Jobs {
         if state.started.swap(true, Ordering::AcqRel) {
             return;
         }
-        let hub = std::sync::Arc::downgrade(&self.hub.0);
-        runtime.spawn(deadlines(hub.clone(), std::sync::Arc::clone(&state.index)));
+        let hub = Arc::downgrade(&self.hub.0);
+        runtime.spawn(deadlines(hub.clone(), Arc::clone(&state.index)));
         runtime.spawn(forgetting(hub.clone()));
-        runtime.spawn(super::schedule::run(hub.clone(), std::sync::Arc::clone(&state.schedules)));
+        runtime.spawn(super::schedule::run(hub.clone(), Arc::clone(&state.schedules)));
         runtime.spawn(async move {
-            if let Some(jobs) = jobs_of(&hub) {
-                jobs.interrupted().await;
-                jobs.find_ended().await;
+            let Some(jobs) = jobs_of(&hub) else { return };
+            let found = jobs.all_live();
+            let mut left = jobs.interrupted(found).await;
+            jobs.find_ended().await;
+            drop(jobs);
+            while !left.is_empty() {
+                tokio::time::sleep(RETRY).await;
+                let Some(jobs) = jobs_of(&hub) else { return };
+                left = jobs.interrupted(left).await;
             }
         });
     }
 }
 
 impl Jobs {
-    /// Makes the index know the jobs that were found at the start; handlers that ran some of them are gone.
-    async fn interrupted(&self) {
-        let entries: Vec<_> = {
-            let live = self.hub.0.jobs.live.lock().unwrap_or_else(PoisonError::into_inner);
-            live.values().cloned().collect()
-        };
-        let mut ticks = JoinSet::new();
-        for entry in entries {
+    fn all_live(&self) -> Vec<Arc<Entry>> {
+        self.hub.0.jobs.live.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Makes the index know the jobs that were found at the start; handlers that ran some of them are gone. Returns those of
+    /// which the log did not take that yet.
+    async fn interrupted(&self, found: Vec<Arc<Entry>>) -> Vec<Arc<Entry>> {
+        let (mut changes, mut left) = (JoinSet::new(), Vec::new());
+        for entry in found {
             let mut live = entry.turn().await;
             let mut job = live.job.clone();
             let is_local = job.lease().is_none_or(|lease| lease.is_local);
@@ -61,17 +70,20 @@ impl Jobs {
                 continue;
             }
             let jobs = self.clone();
-            ticks.spawn(async move {
-                let id = entry.id.clone();
-                if let Err(error) = jobs.change(&entry, live, job, change, None).await {
-                    tracing::warn!(%error, job = id.as_str(), "an interrupted job is tried again at the next start");
-                }
+            changes.spawn(async move {
+                let error = jobs.change(&entry, live, job, change, None).await.err()?;
+                let job = entry.id.as_str();
+                tracing::warn!(%error, job, "that a job was interrupted could not be stored");
+                error.may_pass().then_some(entry)
             });
-            if ticks.len() >= DUE_MAX {
-                ticks.join_next().await;
+            if changes.len() >= DUE_MAX {
+                left.extend(changes.join_next().await.and_then(Result::ok).flatten());
             }
         }
-        while ticks.join_next().await.is_some() {}
+        while let Some(changed) = changes.join_next().await {
+            left.extend(changed.ok().flatten());
+        }
+        left
     }
 }
 
@@ -79,7 +91,7 @@ fn jobs_of(hub: &Weak<Inner>) -> Option<Jobs> {
     Some(Jobs { hub: Hub(hub.upgrade()?) })
 }
 
-async fn deadlines(hub: Weak<Inner>, index: std::sync::Arc<super::index::Index>) {
+async fn deadlines(hub: Weak<Inner>, index: Arc<super::index::Index>) {
     loop {
         let now_ms = clock::unix_ms();
         let (due, next) = index.take_due(now_ms, DUE_MAX);

@@ -1,5 +1,9 @@
 //! Jobs from the inside: what a black box cannot time, or cannot see.
 
+mod refusing;
+
+mod ends;
+
 use std::task::Poll;
 use std::time::Duration;
 
@@ -8,6 +12,16 @@ use tidings_core::job::{JobId, Progress, QueueName};
 use super::lease::Leased;
 use super::{Jobs, NewJob, OnConflict, Report, Wanted};
 use crate::{Hub, Settings};
+
+/// Waits until something is so.
+async fn until(is_so: impl Fn() -> bool) {
+    let waited = tokio::time::timeout(Duration::from_secs(20), async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    });
+    waited.await.unwrap();
+}
 
 fn hub() -> Hub {
     Hub::open(Settings::in_memory().shards(1)).unwrap()
