@@ -175,9 +175,7 @@ impl Job {
         if self.document.mode == Mode::Managed {
             return Err(JobError::Managed);
         }
-        if state.is_finished() {
-            return Err(JobError::Field("a job is ended by `complete` or `fail`".into()));
-        }
+        state.announced()?;
         self.unfinished()?;
         self.hidden.heard_at = now_ms;
         if self.document.state == state {
@@ -336,6 +334,19 @@ impl Job {
             Some(percent) => document.progress.max(percent + 0.0),
             None => document.progress,
         };
+    }
+}
+
+impl State {
+    /// Says whether another queue may announce its job in this state.
+    ///
+    /// # Errors
+    /// [`JobError::Field`] for a state that ends it.
+    pub fn announced(self) -> Result<Self, JobError> {
+        if self.is_finished() {
+            return Err(JobError::Field("a job is ended by `complete` or `fail`".into()));
+        }
+        Ok(self)
     }
 }
 

@@ -215,6 +215,8 @@ impl Jobs {
         mut new: NewJob,
         known: Upsert,
     ) -> Result<(bool, Reported), JobsError> {
+        // Before the job is made: a refusal changes nothing.
+        known.state.map(State::announced).transpose()?;
         (new.id, new.core.mode) = (Some(id.clone()), Mode::External);
         let job_type = new.core.job_type.clone();
         let mut is_new = false;

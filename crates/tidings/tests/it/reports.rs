@@ -290,6 +290,9 @@ async fn a_job_that_makes_no_sense_is_not_made(engine: Engine) {
         body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         post(&server, "/v1/jobs", body).await.is_problem(status, code);
     }
+    for state in ["completed", "failed", "cancelled", "expired"] {
+        put(&server, "9", json!({"type": "t", "state": state})).await.is_refusal(400, "field_invalid");
+    }
     assert_eq!(server.get("/v1/jobs").await.json()["jobs"], json!([]));
     for (queue, body, code) in [
         ("a%20b", json!({"worker_id": "w"}), "queue_invalid"),
