@@ -81,7 +81,7 @@ pub enum JobError {
     /// Not JSON.
     #[error("the report is not JSON: {0}")]
     Json(String),
-    /// `data` or `result` is too large.
+    /// `data`, `result` or `input` is too large.
     #[error("{field} is {bytes} bytes; at most {max} are allowed")]
     TooLarge {
         /// Which.

@@ -4,7 +4,7 @@
 //! Flow: a refusal → `JobsError` → its `code()`.
 
 use tidings_core::job::JobError;
-use tidings_core::{NameError, limits};
+use tidings_core::{NameError, PayloadError, limits};
 
 use super::ArtifactError;
 use crate::log::LogError;
@@ -50,6 +50,9 @@ pub enum JobsError {
     /// The input cannot be used.
     #[error("the input cannot be used: {0}")]
     Input(String),
+    /// What an event of the job would hold is too large.
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
     /// The key was used for another job.
     #[error("the idempotency key was used before with another body")]
     KeyReused,
@@ -87,6 +90,7 @@ impl JobsError {
             Self::NotManaged => "job_not_managed",
             Self::KeysFull => "idempotency_keys_full",
             Self::Input(_) => "field_invalid",
+            Self::Payload(error) => error.code(),
             Self::KeyReused => "idempotency_key_reused",
             Self::PublishTo(_) => "channels_too_many",
             Self::Name(error) => error.code(),

@@ -11,7 +11,7 @@ use tidings_core::{ChannelName, Seq, limits};
 
 use super::new::{NewJob, OnConflict};
 use super::record::{self, Fixed, News};
-use super::store::{Live, too_large};
+use super::store::Live;
 use super::{Entry, Jobs, JobsError, Snapshot, unique};
 use crate::clock;
 use crate::log::{Group, Idempotency, Outcome, Refusal};
@@ -134,7 +134,7 @@ impl Jobs {
         let mut fixed = self.fixed(&new, &id).await?;
         let (outcome, body) = loop {
             let news = News { change: Change::State, entries: None, has_held: false };
-            let events = record::events(&id, &job, &fixed, news, Seq::ZERO, now_ms).map_err(too_large)?;
+            let events = record::events(&id, &job, &fixed, news, Seq::ZERO, now_ms)?;
             let mut appends = events.appends;
             let body = appends.first().map(|append| append.body.clone()).unwrap_or_default();
             appends.extend(unique::event(&id, job.hidden(), now_ms));

@@ -4,7 +4,7 @@
 //! Flow: `NewJob` → the core's `New`, and the private part of the job's events.
 
 use serde_json::value::RawValue;
-use tidings_core::job::{Backoff, JobId, JobType, New, QueueName};
+use tidings_core::job::{Backoff, JobError, JobId, JobType, New, QueueName};
 use tidings_core::{ChannelName, limits};
 
 use super::JobsError;
@@ -73,11 +73,12 @@ impl NewJob {
     /// What the worker gets, up to 256 KiB of JSON.
     ///
     /// # Errors
-    /// [`JobsError::Input`] when it is no JSON or too large.
+    /// [`JobsError::Input`] when it is no JSON, [`tidings_core::job::JobError::TooLarge`].
     pub fn input<T: serde::Serialize + ?Sized>(mut self, input: &T) -> Result<Self, JobsError> {
         let raw = serde_json::value::to_raw_value(input).map_err(|e| JobsError::Input(e.to_string()))?;
-        if raw.get().len() > limits::DATA_BYTES_MAX {
-            return Err(JobsError::Input(format!("it is larger than {} bytes", limits::DATA_BYTES_MAX)));
+        let (bytes, max) = (raw.get().len(), limits::DATA_BYTES_MAX);
+        if bytes > max {
+            return Err(JobError::TooLarge { field: "input", bytes, max }.into());
         }
         self.input = Some(raw);
         Ok(self)
@@ -167,7 +168,7 @@ impl NewJob {
 
     /// Checks what needs no other job, and settles what depends on the time.
     pub(super) fn settled(mut self, id: JobId, now_ms: u64) -> Result<Self, JobsError> {
-        let refused = |what: String| Err(JobsError::Job(tidings_core::job::JobError::Field(what)));
+        let refused = |what: String| Err(JobsError::Job(JobError::Field(what)));
         if self.publish_to.len() > limits::JOB_PUBLISH_TO_MAX {
             return Err(JobsError::PublishTo(self.publish_to.len()));
         }

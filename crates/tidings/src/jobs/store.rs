@@ -7,7 +7,7 @@
 use std::sync::{Arc, PoisonError};
 
 use tidings_core::job::{Change, Coalesced, Entries, Job, JobError, JobId, coalesce};
-use tidings_core::{PayloadError, Seq, limits};
+use tidings_core::{Seq, limits};
 use tokio::sync::OwnedMutexGuard;
 
 use super::index::Mark;
@@ -90,8 +90,7 @@ impl Jobs {
         let now_ms = clock::unix_ms();
         let (outcome, own, state, body) = loop {
             let news = News { change, entries, has_held: live.held };
-            let events =
-                record::events(&entry.id, &job, &live.fixed, news, live.head, now_ms).map_err(too_large)?;
+            let events = record::events(&entry.id, &job, &live.fixed, news, live.head, now_ms)?;
             let Events { appends, own, state } = events;
             let body = state.and_then(|at| appends.get(at)).map(|append| append.body.clone());
             match self.commit(Group { events: appends, idempotency: None }).await? {
@@ -186,7 +185,3 @@ impl Jobs {
 
 /// How soon something is tried again that the log did not take.
 const RETRY_MS: u64 = 1_000;
-
-pub(super) fn too_large(error: PayloadError) -> JobsError {
-    JobsError::Input(error.to_string())
-}

@@ -222,6 +222,7 @@ async fn what_makes_no_sense_is_refused_and_changes_nothing(engine: Engine) {
         ("logs", json!({"logs": []}), "field_invalid"),
         ("logs", json!({"message": "x", "level": "loud"}), "field_invalid"),
         ("output", json!({"chunks": []}), "field_invalid"),
+        ("output", json!({"chunks": [1, "x".repeat(256 * 1024)]}), "data_too_large"),
         ("complete", json!({"result": "x".repeat(70_000)}), "data_too_large"),
         (
             "complete",
@@ -239,6 +240,7 @@ async fn what_makes_no_sense_is_refused_and_changes_nothing(engine: Engine) {
         let answer = report(&server, "7", what, body).await;
         let problem = answer.json();
         assert_eq!(problem["code"], code, "{what}: {}", answer.text());
+        assert_eq!(answer.status, if code == "data_too_large" { 413 } else { 400 }, "{what}");
         assert_eq!(problem["committed"], false, "{what}: {}", answer.text());
     }
     let nan = [("content-type", "application/json")];
@@ -284,6 +286,7 @@ async fn a_job_that_makes_no_sense_is_not_made(engine: Engine) {
         (json!({"id": "me", "parent": "me"}), 422, "parent_invalid"),
         (json!({"parent": "nobody"}), 422, "parent_invalid"),
         (json!({"publish_to": channels}), 400, "channels_too_many"),
+        (json!({"input": "x".repeat(256 * 1024)}), 413, "data_too_large"),
         (json!({"colour": "red"}), 400, "field_unknown"),
     ] {
         let mut body = json!({"type": "t"});

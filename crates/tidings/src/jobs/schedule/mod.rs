@@ -28,7 +28,6 @@ pub(super) use self::due::run;
 use self::times::Times;
 use super::create::Create;
 use super::new::NewJob;
-use super::store::too_large;
 use super::{Jobs, JobsError, record};
 use crate::clock;
 use crate::frame::fields;
@@ -176,7 +175,7 @@ impl Kept {
     fn append(&self, name: &ScheduleName, now_ms: u64) -> Result<Append, JobsError> {
         let channel = channel(name)?;
         Ok(Append {
-            body: record::body(&channel, EVENT, now_ms, &self.json()).map_err(too_large)?,
+            body: record::body(&channel, EVENT, now_ms, &self.json())?,
             channel,
             private: None,
             expected_prev: Some(self.head),
