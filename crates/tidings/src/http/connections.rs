@@ -4,7 +4,7 @@
 //! Flow: a request → the registry → its list, or commands to the shards.
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use http::{StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use super::body;
 use super::caller::Caller;
 use super::jobs::read;
 use super::params::Params;
+use super::path::Path;
 use super::problem::{Code, Problem};
 use crate::Hub;
 use crate::auth::RegrantError;

@@ -4,7 +4,7 @@
 //! Flow: a request → the job's document → the file that it names → a stream of it, or of the part that is asked for.
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tidings_core::Grant;
@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
 use super::caller::Caller;
 use super::conditional::{Selection, Validators};
 use super::jobs::job_id;
+use super::path::Path;
 use super::problem::{Code, Problem};
 use crate::Hub;
 use crate::jobs::{JobsError, Stored};

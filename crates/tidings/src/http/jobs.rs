@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::request::Parts;
@@ -23,6 +23,7 @@ use tidings_core::{ChannelName, Grant, limits};
 
 use super::caller::{Caller, Identified};
 use super::params::Params;
+use super::path::Path;
 use super::problem::{Code, Problem};
 use super::stream::{self, Document, StreamRequest};
 use super::{body, publish};

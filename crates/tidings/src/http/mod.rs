@@ -12,6 +12,8 @@ mod edge;
 
 mod params;
 
+mod path;
+
 mod caller;
 
 mod stream;

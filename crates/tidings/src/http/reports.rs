@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Deserialize;
@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use super::body;
 use super::caller::Caller;
 use super::jobs::{job_id, text, upsert_from};
+use super::path::Path;
 use super::problem::{Code, Problem};
 use crate::Hub;
 use crate::jobs::{JobsError, Report, Reported};

@@ -3,7 +3,7 @@
 //! Owns: the JSON of their requests and answers. Does not know: when a schedule is due.
 //! Flow: a request → `crate::jobs` → an answer.
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use tidings_core::grant::Right;
@@ -12,6 +12,7 @@ use tidings_core::job::ScheduleName;
 use super::body;
 use super::caller::Caller;
 use super::jobs::read;
+use super::path::Path;
 use super::problem::Problem;
 use crate::Hub;
 use crate::jobs::{Create, JobsError, WantedSchedule};

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::{Body, HttpBody};
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::{Buf, Bytes};
 use http::header;
@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::caller::Caller;
 use super::jobs::job_id;
+use super::path::Path;
 use super::problem::{Code, Problem};
 use super::reports;
 use crate::Hub;

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::Deserialize;
@@ -18,6 +18,7 @@ use tidings_core::limits;
 use super::body;
 use super::caller::Caller;
 use super::jobs::read;
+use super::path::Path;
 use super::problem::{Code, Problem};
 use super::reports::cancel;
 use crate::Hub;

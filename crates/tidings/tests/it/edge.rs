@@ -14,6 +14,7 @@ on_each_engine! {
     a_foreign_host_is_misdirected,
     a_preflight_is_answered_without_anything_else,
     unknown_paths_and_wrong_methods_are_problems,
+    a_name_that_is_no_text_is_refused_as_the_name_that_it_should_be,
     answers_are_never_stored,
 }
 
@@ -157,6 +158,26 @@ async fn unknown_paths_and_wrong_methods_are_problems(engine: Engine) {
         };
         let allow = answer.header("allow").unwrap_or_else(|| panic!("no Allow for {method} {path}"));
         assert_eq!(sorted(allow), sorted(allowed), "{method} {path}");
+    }
+}
+
+async fn a_name_that_is_no_text_is_refused_as_the_name_that_it_should_be(engine: Engine) {
+    let server = Server::start(engine).await;
+    for (method, path, status, code) in [
+        ("GET", "/v1/jobs/%ff", 400, "job_id_invalid"),
+        ("PUT", "/v1/jobs/%ff", 400, "job_id_invalid"),
+        ("GET", "/v1/jobs/a%c3/events", 400, "job_id_invalid"),
+        ("POST", "/v1/jobs/%ff/progress", 400, "job_id_invalid"),
+        ("GET", "/v1/jobs/%ff/download/%ff", 400, "job_id_invalid"),
+        ("PUT", "/v1/jobs/a/artifacts/%ff", 400, "artifact_name_invalid"),
+        ("GET", "/v1/jobs/a/download/%ff", 404, "artifact_not_found"),
+        ("POST", "/v1/queues/%ff/lease", 400, "queue_invalid"),
+        ("PUT", "/v1/workers/%ff", 400, "worker_invalid"),
+        ("GET", "/v1/schedules/%ff", 400, "schedule_invalid"),
+        ("DELETE", "/v1/connections/%ff", 404, "connection_not_found"),
+        ("POST", "/v1/connections/%ff/channels", 404, "connection_not_found"),
+    ] {
+        request(server.addr, method, path, &[], b"").await.is_refusal(status, code);
     }
 }
 
