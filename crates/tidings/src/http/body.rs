@@ -35,7 +35,8 @@ pub(super) async fn read(body: Body, bytes_max: usize, too_large: Code) -> Resul
         if error.is::<LengthLimitError>() {
             is_larger()
         } else {
-            Problem::new(Code::JsonInvalid, format!("the body did not arrive whole: {error}"))
+            // A part of it came, and then something that is no part, such as a chunk without a size.
+            Problem::new(Code::FramingInvalid, format!("the body did not arrive whole: {error}"))
         }
     })
 }

@@ -60,6 +60,10 @@ impl IntoResponse for Problem {
             // RFC 9110, 15.5.2: an answer of 401 names a scheme.
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        if matches!(self.code, Code::FramingInvalid) {
+            // Where the next request would begin is not known either.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if matches!(status.as_u16(), 429 | 503) {
             let seconds = 1 + crate::clock::random() % 5;
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -22,7 +22,7 @@ use super::path::Path;
 use super::problem::{Code, Problem};
 use super::reports;
 use crate::Hub;
-use crate::jobs::NewFile;
+use crate::jobs::{ArtifactError, JobsError, NewFile};
 
 /// The lease of a worker that sends a file: the body has no room for it.
 const LEASE: &str = "tidings-lease";
@@ -53,7 +53,7 @@ pub(super) async fn upload(
             // Taken for a whole file, a part would replace it (RFC 9110, 14.5).
             return Err(Problem::new(Code::FieldInvalid, "a part of a file cannot be stored").uncommitted());
         }
-        Ok(hub.jobs().upload(&id, lease, file, &mut reader).await?)
+        hub.jobs().upload(&id, lease, file, &mut reader).await.map_err(refused)
     };
     match stored.await {
         Ok(reported) => Ok(Json(reports::answer(&reported)).into_response()),
@@ -65,6 +65,19 @@ pub(super) async fn upload(
         }
     }
 }
+
+fn refused(error: JobsError) -> Problem {
+    match error {
+        JobsError::Artifact(ArtifactError::Incomplete(error)) if error.kind() == BROKEN => {
+            Problem::new(Code::FramingInvalid, format!("the file did not arrive whole: {error}"))
+                .uncommitted()
+        }
+        error => error.into(),
+    }
+}
+
+/// What a body is called that is not the whole of what was announced.
+const BROKEN: io::ErrorKind = io::ErrorKind::InvalidData;
 
 /// The body of a request, as it comes.
 struct BodyReader {
@@ -133,7 +146,7 @@ impl AsyncRead for BodyReader {
                         return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, reason)));
                     }
                 }
-                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
+                Some(Err(error)) => return Poll::Ready(Err(io::Error::new(BROKEN, error))),
             }
         }
         let count = self.piece.len().min(into.remaining());

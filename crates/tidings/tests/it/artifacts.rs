@@ -297,6 +297,9 @@ async fn a_file_that_may_not_be_stored_leaves_nothing(engine: Engine) {
     socket.write_all(text.as_bytes()).await.unwrap();
     socket.write_all(&chunked).await.unwrap();
     read_answer(&mut socket).await.is_refusal(413, "body_too_large");
+    let mut socket = TcpStream::connect(server.addr).await.unwrap();
+    socket.write_all(format!("{text}1\r\nxx").as_bytes()).await.unwrap();
+    read_answer(&mut socket).await.is_refusal(400, "framing_invalid");
     server.until_metric("tidings_artifacts_bytes", 0.0).await;
     assert_eq!(server.get("/v1/jobs/9").await.json(), before);
     assert_eq!(put(&server, "/v1/jobs/9/artifacts/a", &[], &large[..2_500_000]).await.status, 200);

@@ -74,6 +74,7 @@ fn hostile() -> Vec<(String, u16, &'static str)> {
             400,
             "framing_invalid",
         ),
+        (format!("{post}Transfer-Encoding: chunked\r\n\r\n0x{chunk}"), 400, "framing_invalid"),
         (
             format!("{post}Content-Encoding: gzip\r\nContent-Length: {length}\r\n\r\n{body}"),
             415,
