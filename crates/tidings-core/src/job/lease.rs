@@ -127,23 +127,30 @@ impl Job {
         }
     }
 
-    /// Whoever runs the job is there: its lease, or the patience with an external queue, begins anew.
+    /// Whoever runs the job is there: its lease, or the patience with an external queue, begins anew. Nothing of that is
+    /// stored, so the counter is not remembered either.
     ///
     /// # Errors
-    /// [`JobError::LeaseLost`] or [`JobError::Finished`].
+    /// [`JobError::LeaseLost`], [`JobError::AttemptStale`] or [`JobError::Finished`].
     pub fn handle_heartbeat(&mut self, now_ms: u64, claim: Claim) -> Result<Change, JobError> {
         self.claimed(claim)?;
         if let Some(lease) = claim.lease {
             self.renew(now_ms, lease)?;
         }
+        if self.begin_attempt(claim.attempt)? {
+            self.run(now_ms);
+            self.hidden.n = claim.n;
+            return Ok(self.changed(now_ms, Change::State));
+        }
         self.hidden.heard_at = now_ms;
         Ok(Change::Duplicate)
     }
 
-    /// The worker gives the job back: same attempt, now or later.
+    /// The worker gives the job back: same attempt, now or later. Its counter may be an old one: the run is over, whatever
+    /// was said of it before.
     ///
     /// # Errors
-    /// [`JobError::LeaseLost`].
+    /// [`JobError::LeaseLost`] or [`JobError::AttemptStale`].
     pub fn handle_release(&mut self, now_ms: u64, claim: Claim, delay_ms: u64) -> Result<Change, JobError> {
         self.claimed(claim)?;
         if self.hidden.lease.is_none() {

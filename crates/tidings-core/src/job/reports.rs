@@ -278,7 +278,7 @@ impl Job {
     }
 
     /// A report of a newer attempt begins it, if the attempts are another queue's to count.
-    fn begin_attempt(&mut self, attempt: Option<u32>) -> Result<bool, JobError> {
+    pub(super) fn begin_attempt(&mut self, attempt: Option<u32>) -> Result<bool, JobError> {
         let current = self.document.attempt;
         match attempt {
             None => Ok(false),
@@ -292,7 +292,7 @@ impl Job {
     }
 
     /// Whether the job did not run before.
-    fn run(&mut self, now_ms: u64) -> bool {
+    pub(super) fn run(&mut self, now_ms: u64) -> bool {
         let document = &mut self.document;
         document.started_at.get_or_insert(now_ms);
         if document.state == State::Running {

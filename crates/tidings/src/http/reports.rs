@@ -23,7 +23,7 @@ use super::jobs::{job_id, text, upsert_from};
 use super::path::Path;
 use super::problem::{Code, Problem};
 use crate::Hub;
-use crate::jobs::{JobsError, Report, Reported};
+use crate::jobs::{JobsError, Report, Reported, Told};
 
 /// What can be reported, by the last part of its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,10 +72,8 @@ struct Release {
     lease: Option<String>,
     #[serde(default)]
     delay_ms: u64,
-    #[serde(default, rename = "attempt")]
-    _attempt: Option<u32>,
-    #[serde(default, rename = "n")]
-    _n: Option<u64>,
+    attempt: Option<u32>,
+    n: Option<u64>,
 }
 
 macro_rules! handlers {
@@ -131,8 +129,9 @@ async fn take(hub: &Hub, caller: &Caller, id: &JobId, kind: Kind, text: &str) ->
         }
         Kind::Heartbeat => return beat(hub, id, text).await,
         Kind::Release => {
-            let release: Release = body::object(text.as_bytes()).map_err(Problem::uncommitted)?;
-            Report::Release { lease: release.lease, delay_ms: release.delay_ms }
+            let Release { lease, delay_ms, attempt, n } =
+                body::object(text.as_bytes()).map_err(Problem::uncommitted)?;
+            Report::Release { told: Told { lease, attempt, n }, delay_ms }
         }
         Kind::Upsert => {
             return upsert_from(hub, caller, id, text.as_bytes()).await.map(|(_, reported)| reported);
@@ -165,7 +164,8 @@ async fn beat(hub: &Hub, id: &JobId, text: &str) -> Result<Reported, Problem> {
     match reported {
         Some(reported) => Ok(reported),
         None => {
-            let reported = jobs.report(id, Report::Heartbeat(beat.lease)).await?;
+            let Heartbeat { lease, attempt, n, .. } = beat;
+            let reported = jobs.report(id, Report::Heartbeat(Told { lease, attempt, n })).await?;
             Ok(Reported { stored: true, duplicate: false, ..reported })
         }
     }

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::make::{Created, is_made_here};
 use super::new::NewJob;
 use super::record::{self, EndedJob};
-use super::report::{Report, Reported};
+use super::report::{Report, Reported, Told};
 use super::{Jobs, JobsError, Snapshot};
 use crate::clock;
 
@@ -254,7 +254,7 @@ impl Jobs {
         }
         if change == Change::Duplicate {
             drop(live);
-            let reported = self.report(&id, Report::Heartbeat(None)).await?;
+            let reported = self.report(&id, Report::Heartbeat(Told::default())).await?;
             return Ok((is_new, Reported { duplicate: !is_new, ..reported }));
         }
         let live = self.change(&entry, live, job, change, None).await?;

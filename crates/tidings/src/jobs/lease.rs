@@ -101,7 +101,7 @@ impl Drop for Handover {
         // Without a runtime the program is ending, and the lease ends by itself after the next start.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
-            let release = super::Report::Release { lease: Some(leased.token), delay_ms: 0 };
+            let release = super::Report::Release { told: super::Told::of(Some(leased.token)), delay_ms: 0 };
             if let Err(error) = jobs.report(&leased.id, release).await {
                 let job = leased.id.as_str();
                 tracing::warn!(%error, job, "a lease that nobody took could not be given back");

@@ -24,15 +24,30 @@ pub(crate) enum Report {
     Complete(Completion),
     Fail(Fail),
     /// The worker is there.
-    Heartbeat(Option<String>),
+    Heartbeat(Told),
     Release {
-        lease: Option<String>,
+        told: Told,
         delay_ms: u64,
     },
     Artifact {
         lease: Option<String>,
         artifact: Artifact,
     },
+}
+
+/// What a report says of its run that has nothing else to say.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Told {
+    pub(crate) lease: Option<String>,
+    pub(crate) attempt: Option<u32>,
+    pub(crate) n: Option<u64>,
+}
+
+impl Told {
+    /// Of a lease, whatever the attempt is.
+    pub(crate) fn of(lease: Option<String>) -> Self {
+        Self { lease, ..Self::default() }
+    }
 }
 
 impl Report {
@@ -42,9 +57,8 @@ impl Report {
             Self::Entries(e) => (&e.lease, e.attempt, e.n),
             Self::Complete(c) => (&c.lease, c.attempt, c.n),
             Self::Fail(f) => (&f.lease, f.attempt, f.n),
-            Self::Heartbeat(lease) | Self::Release { lease, .. } | Self::Artifact { lease, .. } => {
-                (lease, None, None)
-            }
+            Self::Heartbeat(told) | Self::Release { told, .. } => (&told.lease, told.attempt, told.n),
+            Self::Artifact { lease, .. } => (lease, None, None),
         };
         Claim { lease: lease.as_deref().map(lease_hash), attempt, n }
     }

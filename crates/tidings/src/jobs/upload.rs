@@ -11,7 +11,7 @@ use tidings_core::job::{Claim, JobId};
 use tokio::io::AsyncRead;
 
 use super::artifact::Staged;
-use super::report::lease_hash;
+use super::report::{Told, lease_hash};
 use super::{Jobs, JobsError, Report, Reported};
 use crate::clock;
 use crate::writer::CommitError;
@@ -42,7 +42,7 @@ impl Jobs {
         file: NewFile<'_>,
         reader: impl AsyncRead + Send,
     ) -> Result<Reported, JobsError> {
-        self.report(id, Report::Heartbeat(lease.clone())).await?;
+        self.report(id, Report::Heartbeat(Told::of(lease.clone()))).await?;
         let mut upload = self.hub.0.jobs.artifacts.begin(id, file.name, file.declared).await?;
         {
             let filling = pin!(upload.fill(reader, Some(PATIENCE)));
@@ -75,7 +75,7 @@ impl Jobs {
     async fn beat(&self, id: &JobId, lease: Option<String>) -> JobsError {
         loop {
             tokio::time::sleep(BEAT).await;
-            if let Err(lost) = self.report(id, Report::Heartbeat(lease.clone())).await {
+            if let Err(lost) = self.report(id, Report::Heartbeat(Told::of(lease.clone()))).await {
                 return lost;
             }
         }

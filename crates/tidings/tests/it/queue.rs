@@ -184,7 +184,10 @@ async fn only_the_lease_that_is_valid_may_report(engine: Engine) {
         ("complete", json!({})),
     ] {
         other.report(&server, what, body.clone()).await.is_problem(409, "lease_lost");
-        post(&server, &format!("/v1/jobs/{id}/{what}"), body).await.is_problem(409, "lease_lost");
+        post(&server, &format!("/v1/jobs/{id}/{what}"), body.clone()).await.is_problem(409, "lease_lost");
+        let mut of_another_run = body;
+        of_another_run["attempt"] = 2.into();
+        held.report(&server, what, of_another_run).await.is_problem(409, "attempt_stale");
     }
     assert_eq!(document(&server, &id).await["v"], 2, "nothing changed");
     held.complete(&server).await;
@@ -262,7 +265,7 @@ async fn a_released_job_is_leased_again_with_the_same_attempt(engine: Engine) {
         let held = lease(&server).await;
         assert_eq!(held.job["attempt"], 1);
         held.report(&server, "progress", json!({"progress": 50, "n": 9})).await;
-        let released = held.report(&server, "release", json!({})).await;
+        let released = held.report(&server, "release", json!({"attempt": 1, "n": 3})).await;
         assert_eq!(released.status, 200, "{}", released.text());
         let now = document(&server, &held.id).await;
         assert_eq!(

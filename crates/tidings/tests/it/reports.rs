@@ -75,8 +75,13 @@ async fn a_newer_attempt_begins_anew_and_an_older_one_is_stale(engine: Engine) {
     report(&server, "7", "progress", json!({"progress": 90, "attempt": 1}))
         .await
         .is_problem(409, "attempt_stale");
+    report(&server, "7", "heartbeat", json!({"attempt": 1})).await.is_problem(409, "attempt_stale");
     report(&server, "7", "progress", json!({"progress": 3, "attempt": 2, "n": 1})).await;
-    report(&server, "7", "complete", json!({"attempt": 2, "n": 2})).await;
+    let beat = report(&server, "7", "heartbeat", json!({"attempt": 3})).await;
+    assert_eq!(beat.status, 200, "{}", beat.text());
+    let now = document(&server, "7").await;
+    assert_eq!((&now["state"], &now["attempt"], &now["progress"]), (&json!("running"), &json!(3), &json!(0)));
+    report(&server, "7", "complete", json!({"attempt": 3, "n": 2})).await;
     assert_eq!(document(&server, "7").await["state"], "completed");
 }
 

@@ -230,7 +230,9 @@ impl Model {
             return Then::Nothing;
         }
         let then = table.then(&self.facts(verb, lease), self.reason);
-        let (Then::Changed { .. }, Some(given)) = (&then, claim.attempt) else { return then };
+        // A heartbeat that is taken changes nothing, unless it is of another attempt.
+        let is_taken = matches!(then, Then::Changed { .. }) || (verb == "heartbeat" && then == Then::Nothing);
+        let Some(given) = claim.attempt.filter(|_| is_taken) else { return then };
         match given.cmp(&self.attempt) {
             std::cmp::Ordering::Equal => then,
             std::cmp::Ordering::Greater if !self.is_managed() => self.newer(then, verb),
@@ -240,10 +242,11 @@ impl Model {
 
     /// What the first report of a newer attempt of another queue does beside what it does anyway.
     fn newer(&self, then: Then, verb: &str) -> Then {
-        let Then::Changed { mut state, mut reason, code, mut sends, .. } = then else { return then };
-        if ["progress", "logs", "output", "artifact"].contains(&verb) {
-            (state, reason, sends) = (State::Running, None, "progress".into());
+        if ["progress", "logs", "output", "heartbeat", "artifact"].contains(&verb) {
+            let (state, reason, sends) = (State::Running, None, "progress".into());
+            return Then::Changed { state, reason, next: true, code: None, sends };
         }
+        let Then::Changed { state, reason, code, sends, .. } = then else { return then };
         Then::Changed { state, reason, next: true, code, sends }
     }
 
@@ -394,7 +397,7 @@ impl Life {
         match *op {
             Op::Lease { is_local } => self.lease(is_local),
             Op::Say { verb, by, attempt, n, percent, reset } => {
-                let claim = self.model.claim(by, attempt.filter(|_| verb != "heartbeat"), n);
+                let claim = self.model.claim(by, attempt, n);
                 self.last = Some((verb, claim));
                 self.say(verb, claim, percent.into(), reset)
             }

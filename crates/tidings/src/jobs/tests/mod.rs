@@ -10,7 +10,7 @@ use std::time::Duration;
 use tidings_core::job::{JobId, Progress, QueueName};
 
 use super::lease::Leased;
-use super::{Jobs, NewJob, OnConflict, Report, Wanted};
+use super::{Jobs, NewJob, OnConflict, Report, Told, Wanted};
 use crate::{Hub, Settings};
 
 /// Waits until something is so.
@@ -114,12 +114,14 @@ async fn a_worker_that_goes_away_at_any_moment_leaves_no_job_behind() {
     for polls in 0..60_usize {
         let id = make(&jobs, "q", "t", 0).await;
         if let Some(leased) = begun(lease(&jobs, "q"), polls % 5).await {
-            jobs.report(&id, Report::Release { lease: Some(leased.token), delay_ms: 0 }).await.unwrap();
+            jobs.report(&id, Report::Release { told: Told::of(Some(leased.token)), delay_ms: 0 })
+                .await
+                .unwrap();
         }
         // Whether it was given back or never taken, it is the next worker's.
         let leased = lease(&jobs, "q").await;
         assert_eq!((leased.id, leased.attempt), (id.clone(), 1));
-        jobs.report(&id, Report::Release { lease: Some(leased.token), delay_ms: 0 }).await.unwrap();
+        jobs.report(&id, Report::Release { told: Told::of(Some(leased.token)), delay_ms: 0 }).await.unwrap();
         jobs.cancel(&id, None, None).await.unwrap();
     }
 }
@@ -140,7 +142,7 @@ async fn a_lease_whose_time_is_over_is_refused_though_the_timer_is_late() {
     }
     let lost = jobs.renew(&id, &leased.token).await.unwrap_err();
     assert_eq!(lost.code(), "lease_lost");
-    let lost = jobs.report(&id, Report::Heartbeat(Some(leased.token))).await.unwrap_err();
+    let lost = jobs.report(&id, Report::Heartbeat(Told::of(Some(leased.token)))).await.unwrap_err();
     assert_eq!(lost.code(), "lease_lost");
     assert_eq!(lease(&jobs, "q").await.attempt, 2);
 }
