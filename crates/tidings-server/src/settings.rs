@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use tidings::Settings;
 use tidings::log::Retention;
 
@@ -29,11 +29,6 @@ pub(crate) fn settings(flags: &ServeFlags, allowed: Allowed) -> Result<Settings>
         (true, None) | (false, Some(_)) => {}
     }
     flags.door.places(flags.listen, flags.dev)?;
-    for path in &flags.events_path {
-        if !path.starts_with('/') || path.contains(['{', '}', '*']) {
-            bail!("--events-path {path} is not a path: it starts with / and has no {{ }} or *");
-        }
-    }
     let retention = Retention::default()
         .events_max(flags.log.retain_events)
         .age_ms_max(flags.log.retain_hours.saturating_mul(3_600_000))
@@ -57,6 +52,7 @@ pub(crate) fn settings(flags: &ServeFlags, allowed: Allowed) -> Result<Settings>
         .public_url(flags.public_url.clone())
         .events_paths(flags.events_path.clone())
         .job_routes(flags.job_route.clone());
+    settings.check_paths().context("--events-path and --job-route")?;
     if flags.shards > 0 {
         settings = settings.shards(flags.shards);
     }

@@ -76,8 +76,13 @@ impl Hub {
     /// Opens the log and starts delivery.
     ///
     /// # Errors
-    /// [`OpenError`] when the data folder is in use, unusable, damaged or of a newer version.
+    /// [`OpenError`] when the data folder is in use, unusable, damaged or of a newer version, or
+    /// [`Settings::check_paths`] refuses a path.
     pub fn open(settings: Settings) -> Result<Self, OpenError> {
+        settings.check_paths().map_err(|error| OpenError::Io {
+            path: error.path().into(),
+            source: std::io::Error::new(std::io::ErrorKind::InvalidInput, error),
+        })?;
         let log: Arc<dyn Log> = match &settings.data {
             None => Arc::new(MemoryLog::new(settings.retention)),
             Some(path) => {

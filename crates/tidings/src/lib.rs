@@ -42,6 +42,7 @@ pub mod jobs;
 mod http;
 
 pub use http::arrival::{Role, peer};
+pub use http::mounts::PathError;
 pub use http::serve::{serve, serve_all, serve_hub};
 pub use hub::Hub;
 pub use publish::{Publication, PublishError, Published};

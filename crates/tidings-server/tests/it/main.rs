@@ -127,6 +127,18 @@ fn flags_that_make_no_sense_are_named() {
     let folder = folder();
     let path = ["serve", "--dev", "--events-path", "api/{x}"];
     refused(&path, folder.path(), &["--events-path", "api/{x}"]);
+    for flags in [
+        &["--events-path", "/healthz"][..],
+        &["--events-path", "/a,/a"],
+        &["--events-path", "/a/:b"],
+        &["--job-route", "/a=t,/a/=u"],
+        &["--job-route", "/v1/jobs=t"],
+        &["--job-route", "/a=t", "--events-path", "/a"],
+    ] {
+        let serve = [&["serve", "--dev", "--listen", "127.0.0.1:0"], flags].concat();
+        refused(&serve, folder.path(), &["--events-path and --job-route", "path", "/"]);
+    }
+    assert_eq!(folder.path().read_dir().unwrap().count(), 0, "a refusal leaves nothing behind");
     for (arguments, name) in [
         (&["serve", "--dev", "--wings"][..], "--wings"),
         (&["serve", "--dev", "--job-route", "exports"], "exports"),

@@ -45,6 +45,8 @@ mod download;
 
 mod health;
 
+pub(crate) mod mounts;
+
 pub(crate) mod serve;
 
 use std::convert::Infallible;
@@ -207,16 +209,16 @@ fn group(path: &str) -> Group {
 
 /// Mounts a job type at a path of the application's own.
 fn mount(router: Router<Hub>, route: &JobRoute) -> Router<Hub> {
-    let path = route.path();
     let own = route.clone();
     let create = move |State(hub): State<Hub>, caller: Caller, request: Request| {
         jobs::create_at(hub, caller, own.clone(), request)
     };
+    let [path, events, file, named] = mounts::of_a_job_route(route);
     router
-        .route(path, only(post(create)))
-        .route(&format!("{path}/{{id}}/events"), stream_route(jobs::events))
-        .route(&format!("{path}/{{id}}/download"), only(get(download::download)))
-        .route(&format!("{path}/{{id}}/download/{{name}}"), only(get(download::download_named)))
+        .route(&path, only(post(create)))
+        .route(&events, stream_route(jobs::events))
+        .route(&file, only(get(download::download)))
+        .route(&named, only(get(download::download_named)))
 }
 
 /// A stream answers GET and HEAD; the handler tells them apart.
