@@ -8,15 +8,17 @@
 //! already knows. Nothing is freed before the checkpoint that no longer needs it is durable.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tidings_core::{ChannelName, Epoch, Seq};
 
 use super::DiskLog;
 use super::format::{self, BadStart, FileKind, Take, len32, len64, to_usize};
+use super::index::{self, SealInput};
 use super::io::{Disk, is_full, read_file, replace_file};
 use super::retain::Maintenance;
-use super::segment::Index;
+use super::segment::{Index, Segment};
 use super::state::{Channel, Pin, Step, Steps};
 use super::times;
 use crate::log::{Idempotency, LogError};
@@ -146,33 +148,40 @@ impl DiskLog {
         (position, format::sealed_file(FileKind::Checkpoint, &out))
     }
 
-    /// Puts the indexes of full segments on disk, and gives back the space behind their last frames.
-    pub(super) fn seal_full(&self) -> Result<(), LogError> {
-        loop {
-            let full = {
-                let state = self.state();
-                let older = state.segments.split_last().map(|(_, older)| older).unwrap_or_default();
-                older.iter().find_map(|segment| match &segment.index {
-                    Index::Memory(index) => {
-                        Some((segment.shared.clone(), segment.last, segment.data_end, index.clone()))
-                    }
-                    Index::Sealed(_) => None,
-                })
+    /// Puts the indexes of full segments on disk, and gives back the space behind their last frames. One that cannot be
+    /// written stays in memory: nothing is lost, and what frees space goes on.
+    pub(super) fn seal_full(&self) {
+        let full: Vec<_> = {
+            let state = self.state();
+            let older = state.segments.split_last().map(|(_, older)| older).unwrap_or_default();
+            let to_seal = |segment: &Segment| {
+                let index = match &segment.index {
+                    Index::Memory(index) => index.clone(),
+                    Index::Sealed(index) => index.to_write_again()?,
+                };
+                Some((segment.shared.clone(), segment.last, segment.data_end, index))
             };
-            let Some((shared, last, data_end, index)) = full else { return Ok(()) };
-            let context = |source| LogError::Io { context: format!("sealing {}", shared.name), source };
-            let input = super::index::SealInput { shared: &shared, last, data_end, index: &index };
-            let seed = getrandom::u64().map_err(|error| context(io::Error::other(error.to_string())))?;
-            let sealed = super::index::seal(&*self.disk, &input, seed).map_err(context)?;
-            shared.file.set_len(data_end).map_err(context)?;
-            let mut state = self.state_mut();
-            if let Some(segment) =
-                state.segments.iter_mut().find(|segment| segment.first() == shared.header.first)
-            {
-                segment.index = Index::Sealed(std::sync::Arc::new(sealed));
-                segment.file_bytes = data_end;
+            older.iter().filter_map(to_seal).collect()
+        };
+        for (shared, last, data_end, index) in full {
+            let input = SealInput { shared: &shared, last, data_end, index: &index };
+            if let Err(error) = self.seal(&input) {
+                tracing::warn!(file = %shared.name, %error, "the index of a segment was not written; trying again later");
             }
         }
+    }
+
+    fn seal(&self, input: &SealInput<'_>) -> io::Result<()> {
+        let seed = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
+        let sealed = index::seal(&*self.disk, input, seed)?;
+        input.shared.file.set_len(input.data_end)?;
+        let mut state = self.state_mut();
+        let first = input.shared.header.first;
+        if let Some(segment) = state.segments.iter_mut().find(|segment| segment.first() == first) {
+            segment.index = Index::Sealed(Arc::new(sealed));
+            segment.file_bytes = input.data_end;
+        }
+        Ok(())
     }
 }
 

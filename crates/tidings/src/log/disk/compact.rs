@@ -34,7 +34,7 @@ const FRAME_BYTES: usize = 1 << 20;
 
 impl DiskLog {
     /// Finds out how much of the full segments is still wanted.
-    pub(super) fn look_for_dead(&self) -> Result<(), LogError> {
+    pub(super) fn look_for_dead(&self) {
         let (moves, due) = {
             let state = self.state();
             let mut due: Vec<_> = state
@@ -53,10 +53,15 @@ impl DiskLog {
         };
         let looks = LOOKS_PER_ROUND.max(due.len() / 8);
         for (_, first, shared, index) in due.into_iter().take(looks) {
-            let holdings = index.holdings(first).map_err(|source| LogError::Io {
-                context: format!("reading the index of {}", shared.name),
-                source,
-            })?;
+            let holdings = index.holdings(first);
+            if let Some(at) = index.segment_damaged() {
+                // What the damage hides is not in the holdings: it is not for them to say that nothing is wanted.
+                self.note_damage(&shared.name, at);
+                if let Some(segment) = find(&mut self.state_mut(), first) {
+                    segment.life.is_damaged = true;
+                }
+                continue;
+            }
             let bytes: u64 = {
                 let state = self.state();
                 holdings.iter().map(|holding| live_bytes(&state, holding)).sum()
@@ -66,7 +71,6 @@ impl DiskLog {
                 segment.life = Life { looked_at: moves, bytes, is_over: bytes == 0, is_damaged: false };
             }
         }
-        Ok(())
     }
 
     /// Removes the segments of which nothing is wanted. `covered` is the checkpoint that no longer names them.

@@ -269,7 +269,7 @@ impl Log for DiskLog {
         if n == 0 {
             return Ok(upto);
         }
-        Ok(self.newest_places(channels, n, upto)?.map_or(upto, |seq| Seq(seq.0.saturating_sub(1))))
+        Ok(self.newest_places(channels, n, upto).map_or(upto, |seq| Seq(seq.0.saturating_sub(1))))
     }
 
     fn feed(&self, after: Seq, limit: ReadLimit) -> Result<Feed, LogError> {

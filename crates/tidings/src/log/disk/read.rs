@@ -58,20 +58,28 @@ impl View {
         self.shared.header.first
     }
 
-    fn entries(&self, at: usize, source: &Source<'_>, span: Span) -> io::Result<Vec<Entry>> {
+    fn entries(&self, at: usize, source: &Source<'_>, span: Span) -> Vec<Entry> {
         match &self.places {
             Places::Memory(lists) => {
-                Ok(lists.get(at).map(|list| span.cut(list, self.first()).to_vec()).unwrap_or_default())
+                lists.get(at).map(|list| span.cut(list, self.first()).to_vec()).unwrap_or_default()
             }
             Places::Sealed(index) => index.find(source.channel.as_str(), self.first(), span),
         }
     }
 
     /// How many events of the source it holds.
-    fn count(&self, source: &Source<'_>) -> io::Result<u64> {
+    fn count(&self, source: &Source<'_>) -> u64 {
         match &self.places {
-            Places::Memory(lists) => Ok(lists.first().map_or(0, |list| len64(list.len()))),
+            Places::Memory(lists) => lists.first().map_or(0, |list| len64(list.len())),
             Places::Sealed(index) => index.count(source.channel.as_str(), self.first(), source.after),
+        }
+    }
+
+    /// What the index is known not to name in `(after, upto]`.
+    fn hole(&self, after: Seq, upto: Seq) -> Option<(Seq, Seq)> {
+        match &self.places {
+            Places::Memory(_) => None,
+            Places::Sealed(index) => index.hole(after, upto),
         }
     }
 
@@ -97,10 +105,6 @@ impl View {
         let is_meant =
             raw.kind == Kind::Event && raw.seq == place.seq && raw.channel == source.channel.as_str();
         if is_meant { raw.to_record(&bytes, Some(source.channel)) } else { None }
-    }
-
-    fn failed(&self, source: io::Error) -> LogError {
-        failed(&self.shared.name, source)
     }
 }
 
@@ -151,7 +155,7 @@ impl DiskLog {
         };
         for (index, wanted, at) in cut {
             let Some(source) = sources.get(at) else { continue };
-            if let Some(floor) = self.floor_behind(&views, at, source)?.filter(|&floor| floor > wanted) {
+            if let Some(floor) = floor_behind(&views, at, source).filter(|&floor| floor > wanted) {
                 truncated.push((index, floor));
             }
         }
@@ -163,11 +167,11 @@ impl DiskLog {
         // The last position of each source that was read: what follows must name it as its previous one.
         let mut chain: Vec<Seq> = sources.iter().map(|source| source.after).collect();
         for view in &views {
-            let chosen = match self.choose(view, &sources, &mut slice)? {
+            let chosen = match self.choose(view, &sources, &mut slice) {
                 Ok(chosen) => chosen,
                 Err(bad) => return Ok(slice.before(bad)),
             };
-            if let Some(bad) = self.fetch(view, &sources, &chosen, &mut chain, &mut slice.records)? {
+            if let Some(bad) = self.fetch(view, &sources, &chosen, &mut chain, &mut slice.records) {
                 return Ok(slice.before(bad));
             }
             if slice.cut {
@@ -187,12 +191,7 @@ impl DiskLog {
     }
 
     /// The places of one segment that the slice has room for, in order.
-    fn choose(
-        &self,
-        view: &View,
-        sources: &[Source<'_>],
-        slice: &mut Slice,
-    ) -> Result<Result<Vec<Chosen>, Bad>, LogError> {
+    fn choose(&self, view: &View, sources: &[Source<'_>], slice: &mut Slice) -> Result<Vec<Chosen>, Bad> {
         let limit = slice.limit;
         let mut chosen = Vec::new();
         let span = |source: &Source<'_>| Span {
@@ -202,10 +201,10 @@ impl DiskLog {
             newest: false,
         };
         for (at, source) in sources.iter().enumerate() {
-            let entries = view.entries(at, source, span(source)).map_err(|e| view.failed(e))?;
+            let entries = view.entries(at, source, span(source));
             if !is_plausible(&entries, view.first(), source.after) {
                 self.note_damage(&index_name(&view.shared.name), 0);
-                return Ok(Err(Bad::Hole(view.last)));
+                return Err(Bad::Hole(view.last));
             }
             chosen.extend(entries.into_iter().map(|entry| Chosen {
                 source: at,
@@ -216,7 +215,19 @@ impl DiskLog {
         chosen.sort_unstable_by_key(|place| place.seq);
         let fits = chosen.iter().take_while(|place| slice.takes(place.entry.body)).count();
         chosen.truncate(fits);
-        Ok(Ok(chosen))
+        let lowest = sources.iter().map(|source| source.after).min().unwrap_or(limit.upto);
+        let reached = chosen.last().map_or(lowest, |place| place.seq);
+        let upto = if slice.cut { reached } else { view.last.min(limit.upto) };
+        if let Some((last, next)) = view.hole(lowest, upto) {
+            chosen.retain(|place| place.seq <= last);
+            if chosen.is_empty() {
+                self.note_damage(&index_name(&view.shared.name), 0);
+                return Err(Bad::Hole(Seq(next.0.saturating_sub(1)).min(view.last)));
+            }
+            // What is before the hole is read first, and then the hole is met again.
+            slice.cut = true;
+        }
+        Ok(chosen)
     }
 
     /// Reads chosen places of one segment; stops at the first that is not what it should be.
@@ -227,7 +238,7 @@ impl DiskLog {
         chosen: &[Chosen],
         chain: &mut [Seq],
         records: &mut Vec<Record>,
-    ) -> Result<Option<Bad>, LogError> {
+    ) -> Option<Bad> {
         let mut rest = chosen;
         while let Some((run, behind)) =
             rest.split_at_checked(run_len(rest)).filter(|(run, _)| !run.is_empty())
@@ -243,20 +254,20 @@ impl DiskLog {
                     self.note_damage(&view.shared.name, offset_of(&place.entry));
                     let upto =
                         self.last_bad(view, sources, run.get(done..).unwrap_or_default(), &buffer, start);
-                    return Ok(Some(Bad::Record(upto)));
+                    return Some(Bad::Record(upto));
                 };
                 let Some(last) = chain.get_mut(place.source) else { continue };
                 // The index may be wrong as well: the chain of previous positions shows a hole on every path.
                 if record.prev > *last {
                     self.note_damage(&view.shared.name, offset_of(&place.entry));
-                    return Ok(Some(Bad::Hole(record.prev)));
+                    return Some(Bad::Hole(record.prev));
                 }
                 *last = record.seq;
                 records.push(record);
             }
             rest = behind;
         }
-        Ok(None)
+        None
     }
 
     /// The last of the bad records that stand in a row: a reader is told of a damaged block once, not once per event.
@@ -272,39 +283,19 @@ impl DiskLog {
         bad.last().map_or(Seq::ZERO, |place| place.seq)
     }
 
-    /// A channel's floor, where the floor of the log cut it: what its oldest event that is left names as its previous.
-    fn floor_behind(&self, views: &[View], at: usize, source: &Source<'_>) -> Result<Option<Seq>, LogError> {
-        let span = Span { after: source.after, upto: source.head, max: 1, newest: false };
-        for view in views {
-            let entries = view.entries(at, source, span).map_err(|e| view.failed(e))?;
-            let Some(&entry) = entries.first() else { continue };
-            let place = Chosen { source: at, entry, seq: entry.seq(view.first()) };
-            let start = offset_of(&entry);
-            let bytes = read_exact(&*view.shared.file, start, len_of(&entry)).unwrap_or_default();
-            // If it cannot be read, the read itself will say so.
-            return Ok(view.record(&bytes.into(), start, &place, Some(source)).map(|record| record.prev));
-        }
-        Ok(None)
-    }
-
-    pub(super) fn newest_places(
-        &self,
-        channels: &[ChannelName],
-        n: usize,
-        upto: Seq,
-    ) -> Result<Option<Seq>, LogError> {
+    pub(super) fn newest_places(&self, channels: &[ChannelName], n: usize, upto: Seq) -> Option<Seq> {
         let wanted: Vec<Want<'_>> =
             channels.iter().map(|channel| Want { channel, after: Seq::ZERO }).collect();
         let span = Span { after: Seq::ZERO, upto, max: n, newest: true };
         if n == 0 {
-            return Ok(None);
+            return None;
         }
         let Plan { sources, views, .. } = plan(&self.state(), &wanted, span);
         let mut newest = BTreeSet::new();
         for view in views.iter().rev() {
             for (at, source) in sources.iter().enumerate() {
                 let span = Span { after: source.after, upto, max: n, newest: true };
-                let entries = view.entries(at, source, span).map_err(|e| view.failed(e))?;
+                let entries = view.entries(at, source, span);
                 newest.extend(entries.iter().map(|entry| entry.seq(view.first())));
             }
             while newest.len() > n {
@@ -314,7 +305,7 @@ impl DiskLog {
                 break;
             }
         }
-        Ok(newest.first().copied())
+        newest.first().copied()
     }
 
     pub(super) fn read_feed(&self, after: Seq, limit: ReadLimit) -> Result<Feed, LogError> {
@@ -403,40 +394,42 @@ impl DiskLog {
             let has_to_count = reach.is_cut && (reach.floor.is_none() || reach.after.next() < channel.head);
             (window, plan(&state, &[Want { channel: name, after: Seq::ZERO }], span), has_to_count)
         };
-        if let Err(error) = self.complete_window(&mut window, &plan, has_to_count) {
-            // Whoever reads the events themselves gets the error.
-            tracing::warn!(channel = %name, %error, "cannot look up what is retained of a channel");
-        }
+        complete_window(&mut window, &plan, has_to_count);
         // Retention may have taken more since.
         window.deleted = window.deleted.filter(|&deleted| deleted == window.floor);
         Some(window)
     }
+}
 
-    /// Fills in what only the indexes know.
-    fn complete_window(
-        &self,
-        window: &mut Window,
-        plan: &Plan<'_>,
-        has_to_count: bool,
-    ) -> Result<(), LogError> {
-        let Some(source) = plan.sources.first() else { return Ok(()) };
-        let span = Span { after: source.after, upto: window.head, max: 1, newest: false };
-        let mut events = 0;
-        for view in &plan.views {
-            if window.first.is_none() {
-                let entries = view.entries(0, source, span).map_err(|e| view.failed(e))?;
-                window.first = entries.first().map(|entry| entry.seq(view.first()));
-            }
-            if !has_to_count && window.first.is_some() {
-                return Ok(());
-            }
-            events += view.count(source).map_err(|e| view.failed(e))?;
+/// A channel's floor, where the floor of the log cut it: what its oldest event that is left names as its previous.
+fn floor_behind(views: &[View], at: usize, source: &Source<'_>) -> Option<Seq> {
+    let span = Span { after: source.after, upto: source.head, max: 1, newest: false };
+    let oldest = |view: &View| view.entries(at, source, span).first().copied();
+    let (view, entry) = views.iter().find_map(|view| Some((view, oldest(view)?)))?;
+    let place = Chosen { source: at, entry, seq: entry.seq(view.first()) };
+    let start = offset_of(&entry);
+    let bytes = read_exact(&*view.shared.file, start, len_of(&entry)).unwrap_or_default();
+    // If it cannot be read, the read itself will say so.
+    view.record(&bytes.into(), start, &place, Some(source)).map(|record| record.prev)
+}
+
+/// Fills in what only the indexes know.
+fn complete_window(window: &mut Window, plan: &Plan<'_>, has_to_count: bool) {
+    let Some(source) = plan.sources.first() else { return };
+    let span = Span { after: source.after, upto: window.head, max: 1, newest: false };
+    let mut events = 0;
+    for view in &plan.views {
+        if window.first.is_none() {
+            window.first = view.entries(0, source, span).first().map(|entry| entry.seq(view.first()));
         }
-        window.events = events;
-        if let Some(floor) = self.floor_behind(&plan.views, 0, source)? {
-            window.floor = window.floor.max(floor);
+        if !has_to_count && window.first.is_some() {
+            return;
         }
-        Ok(())
+        events += view.count(source);
+    }
+    window.events = events;
+    if let Some(floor) = floor_behind(&plan.views, 0, source) {
+        window.floor = window.floor.max(floor);
     }
 }
 

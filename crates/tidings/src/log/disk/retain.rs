@@ -84,11 +84,11 @@ impl DiskLog {
             writer.keys.forget(now_ms);
             self.figures.keys.store(len64(writer.keys.len()), Ordering::Relaxed);
         }
-        self.seal_full()?;
+        self.seal_full();
         self.raise_log_floor(now_ms)?;
         let idle = self.choose_idle(&mut maintenance, now_ms);
         self.forget(&idle)?;
-        self.look_for_dead()?;
+        self.look_for_dead();
         self.rewrite_mostly_dead(&maintenance)?;
         self.checkpoint_if_due(&mut maintenance)
     }
@@ -106,7 +106,7 @@ impl DiskLog {
         }
         self.healthy()?;
         let mut maintenance = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
-        self.seal_full()?;
+        self.seal_full();
         self.write_checkpoint(&mut maintenance)
     }
 

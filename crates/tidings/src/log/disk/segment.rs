@@ -98,7 +98,7 @@ impl Segment {
     pub(super) fn bytes(&self) -> u64 {
         match &self.index {
             Index::Memory(_) => self.file_bytes,
-            Index::Sealed(index) => self.file_bytes + index.file_bytes,
+            Index::Sealed(index) => self.file_bytes + index.file_bytes(),
         }
     }
 

@@ -389,13 +389,21 @@ impl State {
             return;
         };
         let Some(segment) = self.segments.get_mut(segment) else { return };
-        let delta = u32::try_from(placed.seq.0.saturating_sub(segment.first().0)).unwrap_or(u32::MAX);
-        let entry = Entry { delta, offset: placed.offset, len: placed.len, body: placed.body };
-        if let Index::Memory(index) = &mut segment.index
-            && let Some(index) = Arc::get_mut(index)
-        {
-            index.push(channel.id, &channel.name, entry);
+        put(segment, channel.id, &channel.name, placed);
+    }
+
+    /// The same for an event of a channel that was forgotten: no reader finds it, but the index of a segment names
+    /// everything that stands in it.
+    pub(super) fn place_forgotten(&mut self, id: u64, name: &ChannelName, placed: &Placed) {
+        if let Some(segment) = self.segments.last_mut() {
+            put(segment, id, name, placed);
         }
+    }
+
+    /// An id that no channel has.
+    pub(super) fn fresh_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
     }
 
     /// Takes note of a frame at the end of the newest segment.
@@ -450,6 +458,16 @@ impl State {
             self.gone = self.gone.max(channel.head);
             self.moves += 1;
         }
+    }
+}
+
+fn put(segment: &mut Segment, id: u64, name: &ChannelName, placed: &Placed) {
+    let delta = u32::try_from(placed.seq.0.saturating_sub(segment.first().0)).unwrap_or(u32::MAX);
+    let entry = Entry { delta, offset: placed.offset, len: placed.len, body: placed.body };
+    if let Index::Memory(index) = &mut segment.index
+        && let Some(index) = Arc::get_mut(index)
+    {
+        index.push(id, name, entry);
     }
 }
 

@@ -33,8 +33,8 @@ struct File {
     durable: Vec<u8>,
     /// Sectors that were written since the last sync.
     dirty: BTreeSet<usize>,
-    /// The medium gives nothing of it back.
-    unreadable: bool,
+    /// The medium gives nothing back from here on.
+    unreadable: Option<usize>,
 }
 
 /// A change of the folder that is not durable yet.
@@ -56,16 +56,17 @@ struct Image {
     counts: Counts,
     fault: Option<(Fault, u64)>,
     frozen: bool,
-    during_sync: DuringSync,
+    during_sync: Act,
+    before_read: Act,
 }
 
-/// What happens while a file is being synced.
+/// What somebody else does while a file is used.
 #[derive(Clone, Default)]
-struct DuringSync(Option<Arc<dyn Fn() + Send + Sync>>);
+struct Act(Option<Arc<dyn Fn() + Send + Sync>>);
 
-impl fmt::Debug for DuringSync {
+impl fmt::Debug for Act {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DuringSync({})", self.0.is_some())
+        write!(f, "Act({})", self.0.is_some())
     }
 }
 
@@ -129,7 +130,12 @@ impl SimDisk {
 
     /// Does something in the middle of every sync of a file, which others may use meanwhile.
     pub fn during_sync(&self, act: impl Fn() + Send + Sync + 'static) {
-        self.image().during_sync = DuringSync(Some(Arc::new(act)));
+        self.image().during_sync = Act(Some(Arc::new(act)));
+    }
+
+    /// Does something before every read of a file.
+    pub fn before_read(&self, act: impl Fn() + Send + Sync + 'static) {
+        self.image().before_read = Act(Some(Arc::new(act)));
     }
 
     /// Whether the power has failed.
@@ -180,7 +186,7 @@ impl SimDisk {
             after.live.insert(name.clone(), after.files.len());
             after.files.push(File {
                 dirty: BTreeSet::new(),
-                unreadable: false,
+                unreadable: None,
                 durable: file.live.clone(),
                 live: file.live.clone(),
             });
@@ -224,10 +230,15 @@ impl SimDisk {
 
     /// Makes every read of a file fail from now on.
     pub fn make_unreadable(&self, name: &str) {
+        self.make_unreadable_from(name, 0);
+    }
+
+    /// Makes every read fail that reaches behind this place of a file.
+    pub fn make_unreadable_from(&self, name: &str, offset: usize) {
         let mut image = self.image();
         let index = image.live.get(name).copied();
         if let Some(file) = index.and_then(|index| image.files.get_mut(index)) {
-            file.unreadable = true;
+            file.unreadable = Some(offset);
         }
     }
 
@@ -429,7 +440,7 @@ impl SimFile {
 
     fn sync(&self) -> io::Result<()> {
         let during = self.with(|image, _| Ok(image.during_sync.clone()))?;
-        if let DuringSync(Some(act)) = during {
+        if let Act(Some(act)) = during {
             act();
         }
         self.with(|image, index| {
@@ -444,8 +455,16 @@ impl SimFile {
 
 impl DiskFile for SimFile {
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        let before = self.with(|image, _| Ok(image.before_read.clone()))?;
+        if let Act(Some(act)) = before {
+            act();
+        }
         self.with(|image, index| {
-            let file = image.files.get(index).filter(|file| !file.unreadable).ok_or_else(broken)?;
+            let file = image.files.get(index).ok_or_else(broken)?;
+            let end = to_usize(offset)?.saturating_add(into.len());
+            if file.unreadable.is_some_and(|from| end > from) {
+                return Err(broken());
+            }
             let rest = file.live.get(to_usize(offset)?..).unwrap_or_default();
             let len = rest.len().min(into.len());
             let (Some(to), Some(from)) = (into.get_mut(..len), rest.get(..len)) else { return Ok(0) };

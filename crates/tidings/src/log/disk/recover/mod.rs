@@ -11,11 +11,12 @@
 mod present;
 mod replay;
 
+use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tidings_core::{Epochs, Seq};
+use tidings_core::{ChannelName, Epochs, Seq};
 
 use self::replay::Extent;
 use super::checkpoint::{self, Checkpoint};
@@ -106,6 +107,8 @@ struct Recovery<'a> {
     newest: Option<(Arc<SegmentFile>, u64)>,
     /// Files that an interruption left behind.
     leftovers: Vec<String>,
+    /// Ids of channels that are forgotten, but have events in the segment that is being read.
+    forgotten: HashMap<ChannelName, u64>,
     /// What has to be written to the newest segment before anything is shown.
     kept: Option<Kept>,
 }
@@ -140,6 +143,7 @@ impl<'a> Recovery<'a> {
             head: Seq::ZERO,
             newest: None,
             leftovers: Vec::new(),
+            forgotten: HashMap::new(),
             kept: None,
         };
         recovery.restore();
@@ -181,7 +185,7 @@ impl<'a> Recovery<'a> {
         let failed = |e| io_error(disk, name, e);
         let len = segment.file.len().map_err(failed)?;
         if let Some(last) = known_last
-            && let Some((sealed, found, data_end)) = index::open_extent(disk, segment).map_err(failed)?
+            && let Some((sealed, found, data_end)) = index::open_extent(disk, segment)
             && found == last
         {
             if len < data_end {
@@ -207,6 +211,7 @@ impl<'a> Recovery<'a> {
         let life = Life::default();
         let segment = Segment { shared: shared.clone(), last, data_end, file_bytes, index, life };
         self.state.segments.push(segment);
+        self.forgotten.clear();
         self.newest = Some((shared.clone(), file_bytes));
         self.head = last;
     }

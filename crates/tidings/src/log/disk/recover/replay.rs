@@ -3,7 +3,7 @@
 //! Owns: what a record means, and that none is missing. Does not know: which segments there must be.
 //! Flow: in ← frames, in order · out → the state behind them, or a refusal that names the frame.
 
-use tidings_core::ChannelName;
+use tidings_core::{ChannelName, Seq};
 
 use super::{Recovery, damaged};
 use crate::log::OpenError;
@@ -123,23 +123,15 @@ impl Recovery<'_> {
         if let Some((idempotency, count)) = record.idempotency.filter(|_| !is_known) {
             self.keys.remember(idempotency, record.seq, count);
         }
-        let slot = match self.state.slot(record.channel) {
-            Some(slot) => slot,
-            // Of a channel that was forgotten.
-            None if is_known => return Ok(()),
-            None => {
-                let name = ChannelName::parse(record.channel).map_err(|error| error.to_string())?;
-                self.state.insert(&name, record.seq)
-            }
+        let name = || ChannelName::parse(record.channel).map_err(|error| error.to_string());
+        let known = self.state.slot(record.channel);
+        let slot = match known {
+            None if !is_known => Some(self.state.insert(&name()?, record.seq)),
+            // None of a channel that was forgotten, whoever has its name now.
+            _ => known.filter(|&slot| self.state.channel(slot).is_some_and(|c| record.seq >= c.born)),
         };
-        let Some((born, head)) = self.state.channel(slot).map(|channel| (channel.born, channel.head)) else {
-            return Ok(());
-        };
-        if record.seq < born {
-            return Ok(());
-        }
         let placed = Placed {
-            slot,
+            slot: slot.unwrap_or(u32::MAX),
             seq: record.seq,
             prev: record.prev,
             time_ms: record.time_ms,
@@ -148,6 +140,13 @@ impl Recovery<'_> {
             len: len32(record.len),
             body: len32(record.body.len()),
         };
+        let Some(slot) = slot else {
+            let name = name()?;
+            let id = *self.forgotten.entry(name.clone()).or_insert_with(|| self.state.fresh_id());
+            self.state.place_forgotten(id, &name, &placed);
+            return Ok(());
+        };
+        let head = self.state.channel(slot).map_or(Seq::ZERO, |channel| channel.head);
         // A channel's record in the checkpoint may be newer than the checkpoint's position.
         if head < record.seq {
             if is_known || head != record.prev {

@@ -1,11 +1,12 @@
 //! What somebody or something else did to the files: flipped bytes, zeroed pages, truncation, older copies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidings_core::Seq;
 
 use super::super::io::sim::{Random, SimDisk};
+use super::super::tools::verify;
 use super::super::{DiskLog, Options};
 use super::{append, channel};
 use crate::log::{Log, OpenError, ReadLimit, ReadOutcome, Retention, Want};
@@ -197,6 +198,149 @@ fn one_flipped_byte_under_a_running_log_is_never_served() {
         }
     }
     assert!(told > 0);
+}
+
+/// Follows all channels together, as a stream does, in slices that end anywhere. What is missing is said to be; returns how
+/// often.
+fn follow(log: &DiskLog, written: &Written, context: &str) -> u32 {
+    let names = NAMES.map(channel);
+    let floors = names.each_ref().map(|name| log.window(name).unwrap().floor);
+    let is_retained =
+        |name: &str, seq: u64| NAMES.iter().zip(floors).any(|(of, floor)| *of == name && seq > floor.0);
+    let all: BTreeSet<u64> =
+        written.keys().filter(|(name, seq)| is_retained(name, *seq)).map(|(_, seq)| *seq).collect();
+    let (mut after, mut told) = (Seq::ZERO, 0);
+    while after < log.head() {
+        let limit = ReadLimit { upto: log.head(), events_max: 7, bytes_max: usize::MAX };
+        let wanted: Vec<Want<'_>> = names
+            .iter()
+            .zip(floors)
+            .map(|(channel, floor)| Want { channel, after: after.max(floor) })
+            .collect();
+        match log.read(&wanted, limit).unwrap() {
+            ReadOutcome::Events { records, to } => {
+                let read: Vec<u64> = records.iter().map(|record| record.seq.0).collect();
+                let expected: Vec<u64> = all.range(after.0 + 1..=to.0).copied().collect();
+                assert_eq!(read, expected, "{context}: behind {after} up to {to}");
+                assert!(to > after, "{context}");
+                after = to;
+            }
+            ReadOutcome::Corrupt { resume_after } => {
+                assert!(resume_after > after, "{context}");
+                (after, told) = (resume_after, told + 1);
+            }
+            ReadOutcome::Truncated { channels } => panic!("{context}: {channels:?}"),
+        }
+    }
+    told
+}
+
+fn named(disk: &SimDisk, end: &str) -> Vec<String> {
+    disk.contents().into_keys().filter(|name| name.ends_with(end)).collect()
+}
+
+#[test]
+fn an_index_that_cannot_be_read_stops_no_start_and_is_written_again() {
+    let (disk, written) = store();
+    for name in named(&disk, ".idx") {
+        let len = disk.contents()[&name].len();
+        for from in [0, 60, len / 2, len - 1] {
+            let context = format!("{name} from {from}");
+            let bad = disk.after_kill();
+            bad.make_unreadable_from(&name, from);
+            let log = DiskLog::open("", options(&bad)).unwrap_or_else(|error| panic!("{context}: {error}"));
+            assert_eq!(follow(&log, &written, &context), 0, "{context}");
+            log.maintain(1).unwrap();
+            assert_eq!(log.stats().damaged, [""; 0], "{context}");
+            drop(log);
+            assert_eq!(verify(&bad).unwrap().problems, [], "{context}");
+        }
+    }
+}
+
+#[test]
+fn an_index_that_becomes_bad_is_made_again_from_its_segment_and_nothing_is_missing() {
+    let (disk, written) = store();
+    for name in named(&disk, ".idx") {
+        let len = disk.contents()[&name].len();
+        // Every byte is one of them: what stands there is a sum, a mark, a hash, a count, a name, a place.
+        for at in (0..len).step_by(23) {
+            let context = format!("{name} at {at}");
+            let bad = disk.after_kill();
+            let log = DiskLog::open("", options(&bad)).unwrap();
+            let windows = NAMES.map(|name| log.window(&channel(name)));
+            bad.damage(&name, at, |bytes| bytes[0] ^= 0x80);
+            assert_eq!(follow(&log, &written, &context), 0, "{context}");
+            assert_eq!(NAMES.map(|name| log.window(&channel(name))), windows, "{context}");
+            assert_eq!(log.stats().damaged, [""; 0], "{context}");
+        }
+        let bad = disk.after_kill();
+        let log = DiskLog::open("", options(&bad)).unwrap();
+        bad.make_unreadable(&name);
+        assert_eq!(follow(&log, &written, &name), 0, "{name}");
+        log.maintain(1).unwrap();
+        assert_eq!((log.stats().damaged, verify(&bad).unwrap().problems), (vec![], vec![]), "{name}");
+    }
+}
+
+#[test]
+fn an_index_that_cannot_be_read_keeps_no_space_from_being_given_back() {
+    let (disk, _) = store();
+    let log = DiskLog::open("", options(&disk)).unwrap();
+    let before = named(&disk, ".seg");
+    named(&disk, ".idx").iter().for_each(|name| disk.make_unreadable(name));
+    for n in 0..300 {
+        append(&log, NAMES[n % 3], &"x".repeat(100));
+        if n % 30 == 0 {
+            log.maintain(1).unwrap();
+        }
+    }
+    let after = named(&disk, ".seg");
+    assert!(!before.iter().any(|name| after.contains(name)), "{before:?} of {after:?}");
+}
+
+#[test]
+fn an_index_and_a_segment_that_are_both_damaged_are_told() {
+    let (disk, written) = store();
+    let mut told = 0;
+    for (index, segment) in named(&disk, ".idx").iter().zip(named(&disk, ".seg")) {
+        let len = disk.contents()[&segment].len();
+        for at in (100..len).step_by(701) {
+            let context = format!("{segment} at {at}");
+            let bad = disk.after_kill();
+            let log = DiskLog::open("", options(&bad)).unwrap();
+            bad.make_unreadable(index);
+            bad.damage(&segment, at, |bytes| bytes[0] ^= 1);
+            told += follow(&log, &written, &context);
+            log.maintain(1).unwrap();
+            assert!(named(&bad, ".seg").contains(&segment), "{context}: damaged segments stay as they are");
+        }
+    }
+    assert!(told > 10, "{told}");
+}
+
+#[test]
+fn an_index_that_is_made_at_a_start_names_what_was_forgotten_too() {
+    let disk = SimDisk::new();
+    let options = || {
+        let retention = Retention::default().channels_max(2);
+        options(&disk).retention(retention)
+    };
+    let log = DiskLog::open("", options()).unwrap();
+    for n in 0..240 {
+        append(&log, ["a", "b", "c"][n / 80], &"x".repeat(50));
+        append(&log, "d", "1");
+    }
+    log.maintain(1).unwrap();
+    assert_eq!(log.window(&channel("a")), None);
+    append(&log, "a", "again");
+    log.close().unwrap();
+    named(&disk, ".idx").iter().for_each(|name| disk.put(name, None));
+    let log = DiskLog::open("", options()).unwrap();
+    log.maintain(1).unwrap();
+    log.close().unwrap();
+    assert!(named(&disk, ".idx").len() > 2);
+    assert_eq!(verify(&disk).unwrap().problems, []);
 }
 
 #[test]

@@ -1,75 +1,55 @@
 //! Comparing indexes with their segments.
 //!
 //! Owns: whether an index names exactly the events of its segment. Does not know: how a damaged one is made again.
-//! Flow: in ← the records that a walk has met, the files beside the segments · out → problems.
+//! Flow: in ← segments that a walk has gone through, the files beside them · out → problems.
 
-use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::sync::Arc;
 
 use tidings_core::Seq;
 
-use super::Report;
-use crate::log::disk::format::{Kind, RawRecord, SEGMENT_HEADER, SegmentHeader, len32};
-use crate::log::disk::index::{index_name, open_extent};
-use crate::log::disk::io::{Access, Disk, read_exact};
-use crate::log::disk::segment::{Entry, SegmentFile, Span, segment_first};
+use super::{Placed, Report, Visit};
+use crate::log::disk::index::{Rebuilt, index_name, open_extent};
+use crate::log::disk::io::Disk;
+use crate::log::disk::scan::Frame;
+use crate::log::disk::segment::{SegmentFile, Span};
 
-/// Where the events of each channel stand, by segment.
-// Bounded by the log: 16 bytes for each event, while a verification runs.
-#[derive(Default)]
-pub(super) struct Lists(BTreeMap<String, HashMap<String, Vec<Entry>>>);
+/// Compares the index of every segment with what the segment holds. One that does not fit is made again at a start.
+pub(super) struct Checked<'a> {
+    disk: &'a dyn Disk,
+}
 
-impl Lists {
-    pub(super) fn take(&mut self, segment: &str, offset: usize, record: &RawRecord<'_>) {
-        let Some(first) = segment_first(segment).filter(|_| record.kind == Kind::Event) else { return };
-        let entry = Entry {
-            delta: u32::try_from(record.seq.0.saturating_sub(first.0)).unwrap_or(u32::MAX),
-            offset: len32(offset),
-            len: len32(record.len),
-            body: len32(record.body.len()),
-        };
-        if !self.0.contains_key(segment) {
-            self.0.insert(segment.to_owned(), HashMap::new());
-        }
-        let Some(channels) = self.0.get_mut(segment) else { return };
-        match channels.get_mut(record.channel) {
-            Some(entries) => entries.push(entry),
-            None => drop(channels.insert(record.channel.to_owned(), vec![entry])),
-        }
+impl<'a> Checked<'a> {
+    pub(super) fn new(disk: &'a dyn Disk) -> Self {
+        Self { disk }
     }
 }
 
-/// Compares every index with what its segment holds. An index is made again when it does not fit at a start.
-pub(super) fn check(disk: &dyn Disk, lists: &Lists, report: &mut Report) -> io::Result<()> {
-    let damaged: Vec<String> = report.problems.iter().map(|problem| problem.file.clone()).collect();
-    for (name, channels) in lists.0.iter().filter(|(name, _)| !damaged.contains(name)) {
-        let file = match disk.open(name, Access::Read) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            file => file?,
-        };
-        let Ok(header) = SegmentHeader::decode(&read_exact(&*file, 0, SEGMENT_HEADER)?) else { continue };
-        let index_name = index_name(name);
-        if !disk.list()?.contains(&index_name) {
-            continue;
+impl Visit for Checked<'_> {
+    fn record(&mut self, _: &str, _: &Frame<'_>, _: Placed<'_, '_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn segment(&mut self, segment: &Arc<SegmentFile>, bytes: &[u8], report: &mut Report) -> io::Result<()> {
+        let (name, first) = (index_name(&segment.name), segment.header.first);
+        if !self.disk.list()?.contains(&name) {
+            return Ok(());
         }
-        let segment = SegmentFile { name: name.clone(), file, header };
-        let Some((index, ..)) = open_extent(disk, &segment)? else {
-            report.problem(
-                &index_name,
-                0,
-                "it does not fit its segment; it is made again when that is needed",
-            );
-            continue;
+        let Some((index, ..)) = open_extent(self.disk, segment) else {
+            let what = "it cannot be read, or does not fit its segment; the next start makes it again";
+            report.problem(&name, 0, what);
+            return Ok(());
         };
+        let held = Rebuilt::of_bytes(segment.header, bytes);
         let span = Span { after: Seq::ZERO, upto: Seq(u64::MAX), max: usize::MAX, newest: false };
-        for (channel, entries) in channels {
-            if index.find(channel, header.first, span)? != *entries {
-                report.problem(&index_name, 0, &format!("it does not name the events of {channel}"));
+        for channel in held.channels() {
+            if index.find(channel.name.as_str(), first, span) != channel.entries {
+                report.problem(&name, 0, &format!("it does not name the events of {}", channel.name));
             }
         }
-        if index.holdings(header.first)?.len() != channels.len() {
-            report.problem(&index_name, 0, "it names channels that its segment does not hold");
+        if index.holdings(first).len() != held.channels().len() {
+            report.problem(&name, 0, "it names channels that its segment does not hold");
         }
+        Ok(())
     }
-    Ok(())
 }

@@ -11,14 +11,15 @@ mod repair;
 
 use std::fmt;
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use tidings_core::{Epochs, Seq};
 
 use super::format::{BadStart, Kind, RawRecord, SEGMENT_HEADER, SegmentHeader, len64};
-use super::io::{Access, Disk, read_exact};
+use super::io::{Access, Disk, DiskFile};
 use super::recover::inspect;
 use super::scan::{self, Frame, Rest};
-use super::segment::{segment_first, segment_name};
+use super::segment::{SegmentFile, segment_first, segment_name};
 use super::{Options, checkpoint, epochs};
 use crate::log::OpenError;
 
@@ -67,12 +68,7 @@ pub struct Report {
 /// Those of the medium.
 pub fn verify(disk: &dyn Disk) -> io::Result<Report> {
     let mut report = Report::default();
-    let mut lists = index::Lists::default();
-    walk(disk, &mut report, &mut |name, _, (offset, record)| {
-        lists.take(name, offset, record);
-        Ok(())
-    })?;
-    index::check(disk, &lists, &mut report)?;
+    walk(disk, &mut report, &mut index::Checked::new(disk))?;
     // What a start would refuse, and nothing of the above has found: a file that is older than the others, or missing.
     match inspect(disk, &Options::default()) {
         Err(OpenError::Damaged { path, offset, what }) => {
@@ -96,7 +92,7 @@ pub fn verify(disk: &dyn Disk) -> io::Result<Report> {
 pub fn dump(disk: &dyn Disk, out: &mut dyn Write) -> io::Result<Report> {
     let mut report = Report::default();
     let mut last = None;
-    walk(disk, &mut report, &mut |name, frame, (offset, record)| {
+    walk(disk, &mut report, &mut |name: &str, frame: &Frame<'_>, (offset, record): Placed<'_, '_>| {
         if last != Some((name.to_owned(), frame.offset)) {
             let header = frame.header;
             writeln!(out, "{name} {} commit of run {}: {} events", frame.offset, header.epoch, header.count)?;
@@ -128,7 +124,7 @@ pub fn dump(disk: &dyn Disk, out: &mut dyn Write) -> io::Result<Report> {
 /// Those of the medium and of `out`.
 pub fn export(disk: &dyn Disk, out: &mut dyn Write) -> io::Result<Report> {
     let mut report = Report::default();
-    walk(disk, &mut report, &mut |_, frame, (_, record)| {
+    walk(disk, &mut report, &mut |_: &str, frame: &Frame<'_>, (_, record): Placed<'_, '_>| {
         if record.kind == Kind::Event {
             serde_json::to_writer(&mut *out, &exported(frame, record))?;
             out.write_all(b"\n")?;
@@ -164,10 +160,27 @@ fn exported(frame: &Frame<'_>, record: &RawRecord<'_>) -> serde_json::Value {
     serde_json::Value::Object(line)
 }
 
-type Visit<'v> = dyn FnMut(&str, &Frame<'_>, (usize, &RawRecord<'_>)) -> io::Result<()> + 'v;
+type Placed<'f, 'r> = (usize, &'f RawRecord<'r>);
+
+/// Who wants to see what a walk meets.
+trait Visit {
+    /// A record, in its frame.
+    fn record(&mut self, segment: &str, frame: &Frame<'_>, record: Placed<'_, '_>) -> io::Result<()>;
+
+    /// A segment that was gone through, and in which nothing is wrong.
+    fn segment(&mut self, _: &Arc<SegmentFile>, _: &[u8], _: &mut Report) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<F: FnMut(&str, &Frame<'_>, Placed<'_, '_>) -> io::Result<()>> Visit for F {
+    fn record(&mut self, segment: &str, frame: &Frame<'_>, record: Placed<'_, '_>) -> io::Result<()> {
+        self(segment, frame, record)
+    }
+}
 
 /// Goes through all segments in order, and on behind what is damaged.
-fn walk(disk: &dyn Disk, report: &mut Report, visit: &mut Visit<'_>) -> io::Result<()> {
+fn walk(disk: &dyn Disk, report: &mut Report, visit: &mut dyn Visit) -> io::Result<()> {
     let epochs = whole_files(disk, report)?;
     let mut firsts: Vec<Seq> = disk.list()?.iter().filter_map(|name| segment_first(name)).collect();
     firsts.sort_unstable();
@@ -178,47 +191,67 @@ fn walk(disk: &dyn Disk, report: &mut Report, visit: &mut Visit<'_>) -> io::Resu
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             file => file?,
         };
-        let len = usize::try_from(file.len()?).map_err(io::Error::other)?;
-        let bytes = read_exact(&*file, 0, len)?;
-        let header = match SegmentHeader::decode(&bytes) {
-            Ok(header) => header,
-            Err(bad) => {
-                report.problem(&name, 0, &start_text(&bad));
-                continue;
+        let bytes = read_all(&*file)?;
+        match SegmentHeader::decode(&bytes) {
+            Ok(header) => {
+                let segment = Arc::new(SegmentFile { name, file, header });
+                walk_segment(&segment, bytes, index + 1 == firsts.len(), report, epochs.as_ref(), visit)?;
             }
-        };
-        report.segments += 1;
-        report.expected = None;
-        let mut offset = SEGMENT_HEADER;
-        loop {
-            for frame in scan::frames_from(&bytes, offset, header.salt) {
-                offset = frame.end();
-                report.take_frame(&name, &frame, header.covers.is_none(), epochs.as_ref(), visit)?;
-            }
-            match scan::rest(&bytes, offset, header.salt) {
-                Rest::Zero => break,
-                Rest::Torn(_) if index + 1 == firsts.len() => {
-                    let what = "a commit that was not completed; the next start cuts it".to_owned();
-                    report.incomplete = Some(Problem { file: name, offset: len64(offset), what });
-                    break;
-                }
-                Rest::Torn(_) => {
-                    report.problem(&name, offset, "expected a frame, as a later segment follows");
-                    break;
-                }
-                Rest::Damaged(next) => {
-                    report.problem(
-                        &name,
-                        offset,
-                        &format!("expected a frame, as one follows at offset {next}"),
-                    );
-                    offset = next;
-                    report.expected = None;
-                }
-            }
+            Err(bad) => report.problem(&name, 0, &start_text(&bad)),
         }
     }
     Ok(())
+}
+
+fn walk_segment(
+    segment: &Arc<SegmentFile>,
+    bytes: Vec<u8>,
+    is_newest: bool,
+    report: &mut Report,
+    epochs: Option<&Epochs>,
+    visit: &mut dyn Visit,
+) -> io::Result<()> {
+    let SegmentFile { name, header, .. } = &**segment;
+    let problems = report.problems.len();
+    report.segments += 1;
+    report.expected = None;
+    let mut offset = SEGMENT_HEADER;
+    loop {
+        for frame in scan::frames_from(&bytes, offset, header.salt) {
+            offset = frame.end();
+            report.take_frame(name, &frame, header.covers.is_none(), epochs, visit)?;
+        }
+        match scan::rest(&bytes, offset, header.salt) {
+            Rest::Zero => break,
+            Rest::Torn(_) if is_newest => {
+                let what = "a commit that was not completed; the next start cuts it".to_owned();
+                report.incomplete = Some(Problem { file: name.clone(), offset: len64(offset), what });
+                break;
+            }
+            Rest::Torn(_) => {
+                report.problem(name, offset, "expected a frame, as a later segment follows");
+                break;
+            }
+            Rest::Damaged(next) => {
+                let what = format!("expected a frame, as one follows at offset {next}");
+                report.problem(name, offset, &what);
+                offset = next;
+                report.expected = None;
+            }
+        }
+    }
+    if report.problems.len() > problems {
+        return Ok(());
+    }
+    visit.segment(segment, bytes.get(..offset).unwrap_or_default(), report)
+}
+
+/// All bytes of a file, which may be shortened meanwhile.
+fn read_all(file: &dyn DiskFile) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
+    let len = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(len);
+    Ok(bytes)
 }
 
 /// Checks the files that are whole or nothing.
@@ -258,7 +291,7 @@ impl Report {
         frame: &Frame<'_>,
         is_whole: bool,
         epochs: Option<&Epochs>,
-        visit: &mut Visit<'_>,
+        visit: &mut dyn Visit,
     ) -> io::Result<()> {
         self.frames += 1;
         let header = frame.header;
@@ -281,7 +314,7 @@ impl Report {
                 self.events += 1;
                 self.head = self.head.max(record.seq);
             }
-            visit(name, frame, (offset, &record))?;
+            visit.record(name, frame, (offset, &record))?;
         }
         Ok(())
     }

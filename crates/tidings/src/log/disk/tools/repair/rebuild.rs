@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
 
 use tidings_core::{ChannelName, Epoch, Epochs, Seq, limits};
 
@@ -89,19 +90,19 @@ fn present(disk: &dyn Disk, recorded: Option<&Checkpoint>) -> io::Result<Result<
             Err(bad) => return Ok(Err(Problem { file: name, offset: 0, what: start_text(&bad) })),
         };
         covered = header.covers.unwrap_or(covered);
-        let shared = SegmentFile { name, file, header };
+        let shared = Arc::new(SegmentFile { name, file, header });
         // The index knows the last sequence even where the last frame is damaged.
-        let indexed = index::open_extent(disk, &shared)?.map(|(_, last, _)| last);
+        let indexed = index::open_extent(disk, &shared).map(|(_, last, _)| last);
         let end = scan::frames(&bytes, header.salt).last().map_or(SEGMENT_HEADER, |frame| frame.end());
         if indexed.is_none() && scan::rest(&bytes, end, header.salt) != Rest::Zero {
             let what = "expected a frame".to_owned();
-            return Ok(Err(Problem { file: shared.name, offset: len64(end), what }));
+            return Ok(Err(Problem { file: shared.name.clone(), offset: len64(end), what }));
         }
         let last = header.covers.or(indexed).unwrap_or_else(|| {
             let events = frames(&bytes, header.salt).filter_map(|frame| super::newest(&frame));
             events.last().unwrap_or(Seq(first.0.saturating_sub(1)))
         });
-        kept.push(Kept { name: shared.name, first, last });
+        kept.push(Kept { name: shared.name.clone(), first, last });
     }
     Ok(Ok(kept))
 }

@@ -3,19 +3,24 @@
 //! Owns: finding a channel's events in one segment with a few small reads. Does not know: what is retained.
 //! Flow: in ← the index in memory, once the segment is full · out → places, read from the file.
 //!
-//! The index is made from the segment and can be made again, so damage to it is healed rather than refused. In memory
-//! stays a byte per channel that tells most absent ones, and a table of where to look for the others: nothing that grows
-//! with the number of events. The lists are checked as a whole when the log is opened; after that, what a reader gets is
-//! proved by the records themselves (their own checksums, and the chain of previous positions).
+//! The index is made from the segment and can be made again, so damage to it is healed rather than refused: at a start
+//! the segment is read instead, later the first who meets the damage reads it, and maintenance writes the index again. In
+//! memory stays a byte per channel that tells most absent ones, a table of where to look for the others, and a checksum
+//! for every 4 KiB. So every byte is proved when it is used: a channel that only seems to be absent would be a silent gap.
+
+mod proved;
+mod rebuilt;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tidings_core::Seq;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use self::proved::{FirstRead, Proved};
+pub(super) use self::rebuilt::Rebuilt;
 use super::format::{self, FileKind, Take, len32, len64, to_usize};
-use super::io::{Access, Disk, DiskFile, read_exact};
+use super::io::{Access, Disk, DiskFile};
 use super::segment::{Entry, Mark, MemoryIndex, SegmentFile, Span};
 
 const ENTRY_BYTES: usize = size_of::<Entry>();
@@ -28,7 +33,11 @@ const BLOCK: usize = 256;
 /// The index of a segment that is full.
 #[derive(Debug)]
 pub(super) struct SealedIndex {
-    file: Arc<dyn DiskFile>,
+    file: Proved,
+    segment: Arc<SegmentFile>,
+    data_end: u64,
+    /// What is used instead, once the file was met damaged or unreadable.
+    rebuilt: OnceLock<Rebuilt>,
     seed: u64,
     marks: Vec<Mark>,
     /// Where the directory starts in the file.
@@ -41,7 +50,6 @@ pub(super) struct SealedIndex {
     /// Directory positions by the top bits of a name's hash.
     table: Vec<u32>,
     filter: Filter,
-    pub(super) file_bytes: u64,
 }
 
 /// What the directory says of one channel.
@@ -111,7 +119,7 @@ pub(super) fn seal(disk: &dyn Disk, segment: &SealInput<'_>, seed: u64) -> io::R
 /// What an index is made from.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SealInput<'a> {
-    pub(super) shared: &'a SegmentFile,
+    pub(super) shared: &'a Arc<SegmentFile>,
     pub(super) last: Seq,
     pub(super) data_end: u64,
     pub(super) index: &'a MemoryIndex,
@@ -189,9 +197,9 @@ const FIXED: usize = 24 + 4 + 8 + 8 + 8 + 4 * 4 + 4;
 const MARK: usize = 12;
 
 /// Opens a segment's index; `None` if there is none that fits it, and one has to be made.
-pub(super) fn open(
+fn open(
     disk: &dyn Disk,
-    segment: &SegmentFile,
+    segment: &Arc<SegmentFile>,
     last: Seq,
     data_end: u64,
 ) -> io::Result<Option<SealedIndex>> {
@@ -204,22 +212,29 @@ pub(super) fn open(
     Ok(index.filter(|(_, found_last, end)| *found_last == last && *end == data_end).map(|(index, ..)| index))
 }
 
-/// As [`open`], but takes the segment's extent from the index.
-pub(super) fn open_extent(
-    disk: &dyn Disk,
-    segment: &SegmentFile,
-) -> io::Result<Option<(SealedIndex, Seq, u64)>> {
-    match disk.open(&index_name(&segment.name), Access::Read) {
-        Ok(file) => read_head(file, segment),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+/// As [`open`], but takes the segment's extent from the index. One that cannot be read is no better than none.
+pub(super) fn open_extent(disk: &dyn Disk, segment: &Arc<SegmentFile>) -> Option<(SealedIndex, Seq, u64)> {
+    let name = index_name(&segment.name);
+    match disk.open(&name, Access::Read).and_then(|file| read_head(file, segment)) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            tracing::warn!(file = %name, %error, "an index cannot be read: its segment is read instead");
+            None
+        }
     }
 }
 
-fn read_head(file: Arc<dyn DiskFile>, segment: &SegmentFile) -> io::Result<Option<(SealedIndex, Seq, u64)>> {
-    let file_bytes = file.len()?;
-    let Ok(fixed) = read_exact(&*file, 0, FIXED) else { return Ok(None) };
-    let mut take = Take(&fixed);
+fn read_head(
+    file: Arc<dyn DiskFile>,
+    segment: &Arc<SegmentFile>,
+) -> io::Result<Option<(SealedIndex, Seq, u64)>> {
+    let mut file = FirstRead::begin(file)?;
+    if file.len() < len64(FIXED) {
+        return Ok(None);
+    }
+    let mut bytes = file.next(FIXED)?;
+    let mut take = Take(&bytes);
     if format::take_preamble(&mut take, FileKind::Index).is_err() {
         return Ok(None);
     }
@@ -233,10 +248,11 @@ fn read_head(file: Arc<dyn DiskFile>, segment: &SegmentFile) -> io::Result<Optio
     let (marks_len, channels, names_len) = (to_usize(marks), to_usize(channels), to_usize(names_len));
     let checked = FIXED + marks_len * MARK + channels * DIRECTORY_BYTES + names_len;
     let whole = len64(checked) + 4 + u64::from(entries) * len64(ENTRY_BYTES);
-    if salt != segment.header.salt || whole != file_bytes {
+    if salt != segment.header.salt || whole != file.len() {
         return Ok(None);
     }
-    let bytes = read_exact(&*file, 0, checked + 4)?;
+    let lists_crc = bytes.last_chunk::<4>().map_or(0, |crc| u32::from_le_bytes(*crc));
+    bytes.extend(file.next(checked + 4 - FIXED)?);
     let Some((content, crc)) = bytes.split_last_chunk::<4>() else { return Ok(None) };
     if crc32c::crc32c(content) != u32::from_le_bytes(*crc) {
         return Ok(None);
@@ -249,8 +265,14 @@ fn read_head(file: Arc<dyn DiskFile>, segment: &SegmentFile) -> io::Result<Optio
     let (Some(marks), Some(hashes)) = (marks, hashes) else { return Ok(None) };
     let directory = len64(FIXED + marks_len * MARK);
     let names = directory + len64(channels * DIRECTORY_BYTES);
+    if !lists_are_whole(&mut file, whole, lists_crc)? {
+        return Ok(None);
+    }
     let index = SealedIndex {
-        file,
+        file: file.finish(),
+        segment: segment.clone(),
+        data_end,
+        rebuilt: OnceLock::new(),
         seed,
         marks,
         directory,
@@ -260,10 +282,18 @@ fn read_head(file: Arc<dyn DiskFile>, segment: &SegmentFile) -> io::Result<Optio
         lists: len64(checked) + 4,
         table: table(&hashes),
         filter: Filter::new(&hashes),
-        file_bytes,
     };
-    let lists_crc = fixed.last_chunk::<4>().map_or(0, |crc| u32::from_le_bytes(*crc));
-    Ok(index.lists_are_whole(lists_crc)?.then_some((index, last, data_end)))
+    Ok(Some((index, last, data_end)))
+}
+
+/// Whether what follows are the lists as they were written.
+fn lists_are_whole(file: &mut FirstRead, whole: u64, expected: u32) -> io::Result<bool> {
+    let mut crc = 0;
+    while file.at() < whole {
+        let len = usize::try_from((whole - file.at()).min(1 << 20)).unwrap_or(0);
+        crc = crc32c::crc32c_append(crc, &file.next(len)?);
+    }
+    Ok(crc == expected)
 }
 
 /// For each value of the top bits, the first directory position of a hash with them; one more for the end.
@@ -296,8 +326,59 @@ impl SealedIndex {
         &self.marks
     }
 
+    pub(super) fn file_bytes(&self) -> u64 {
+        self.file.len()
+    }
+
+    /// What replaces the file, if that has become bad and the segment is whole.
+    pub(super) fn to_write_again(&self) -> Option<Arc<MemoryIndex>> {
+        self.rebuilt.get().filter(|rebuilt| rebuilt.damaged.is_none()).map(|rebuilt| rebuilt.index.clone())
+    }
+
+    /// What is missing in `(after, upto]`, as last before and first behind it, where the segment is damaged as well.
+    pub(super) fn hole(&self, after: Seq, upto: Seq) -> Option<(Seq, Seq)> {
+        self.rebuilt.get()?.hole(after, upto)
+    }
+
+    /// Where the segment was met damaged, when its index had become bad.
+    pub(super) fn segment_damaged(&self) -> Option<u64> {
+        self.rebuilt.get()?.damaged
+    }
+
     /// A channel's places in the span.
-    pub(super) fn find(&self, name: &str, first: Seq, span: Span) -> io::Result<Vec<Entry>> {
+    pub(super) fn find(&self, name: &str, first: Seq, span: Span) -> Vec<Entry> {
+        self.ask(
+            || self.find_in_file(name, first, span),
+            |rebuilt| span.cut(rebuilt.entries(name), first).to_vec(),
+        )
+    }
+
+    /// How many events of a channel stand behind a position.
+    pub(super) fn count(&self, name: &str, first: Seq, after: Seq) -> u64 {
+        let behind = |entries: &[Entry]| entries.len() - entries.partition_point(|e| e.seq(first) <= after);
+        self.ask(|| self.count_in_file(name, first, after), |rebuilt| len64(behind(rebuilt.entries(name))))
+    }
+
+    /// Every channel of the segment.
+    pub(super) fn holdings(&self, first: Seq) -> Vec<Holding> {
+        self.ask(|| self.holdings_in_file(first), |rebuilt| rebuilt.holdings(first))
+    }
+
+    /// Asks the file, or what was made from the segment once the file had become bad.
+    fn ask<T>(&self, file: impl FnOnce() -> io::Result<T>, rebuilt: impl FnOnce(&Rebuilt) -> T) -> T {
+        if self.rebuilt.get().is_none() {
+            match file() {
+                Ok(found) => return found,
+                Err(error) => {
+                    let file = index_name(&self.segment.name);
+                    tracing::warn!(file, %error, "an index has become bad: it is made again from its segment");
+                }
+            }
+        }
+        rebuilt(self.rebuilt.get_or_init(|| Rebuilt::of(&self.segment, self.data_end)))
+    }
+
+    fn find_in_file(&self, name: &str, first: Seq, span: Span) -> io::Result<Vec<Entry>> {
         let Some(listed) = self.listed(name)? else { return Ok(Vec::new()) };
         let from = self.search(&listed, first, span.after)?;
         let (from, to) = if span.newest {
@@ -310,16 +391,14 @@ impl SealedIndex {
         Ok(entries)
     }
 
-    /// How many events of a channel stand behind a position.
-    pub(super) fn count(&self, name: &str, first: Seq, after: Seq) -> io::Result<u64> {
+    fn count_in_file(&self, name: &str, first: Seq, after: Seq) -> io::Result<u64> {
         let Some(listed) = self.listed(name)? else { return Ok(0) };
         Ok(len64(to_usize(listed.count) - self.search(&listed, first, after)?))
     }
 
-    /// Every channel of the segment.
-    pub(super) fn holdings(&self, first: Seq) -> io::Result<Vec<Holding>> {
-        let bytes = read_exact(&*self.file, self.directory, self.channels * DIRECTORY_BYTES)?;
-        let names = read_exact(&*self.file, self.names, self.names_len)?;
+    fn holdings_in_file(&self, first: Seq) -> io::Result<Vec<Holding>> {
+        let bytes = self.file.read(self.directory, self.channels * DIRECTORY_BYTES)?;
+        let names = self.file.read(self.names, self.names_len)?;
         let mut take = Take(&bytes);
         let mut holdings = Vec::with_capacity(self.channels);
         while let Some(listed) = Listed::decode(&mut take) {
@@ -345,7 +424,7 @@ impl SealedIndex {
             return Ok(None);
         };
         let offset = self.directory + u64::from(from) * len64(DIRECTORY_BYTES);
-        let bytes = read_exact(&*self.file, offset, to_usize(to.saturating_sub(from)) * DIRECTORY_BYTES)?;
+        let bytes = self.file.read(offset, to_usize(to.saturating_sub(from)) * DIRECTORY_BYTES)?;
         let mut take = Take(&bytes);
         while let Some(listed) = Listed::decode(&mut take) {
             if listed.hash == hash {
@@ -369,23 +448,11 @@ impl SealedIndex {
 
     fn entries(&self, listed: &Listed, from: usize, to: usize) -> io::Result<Vec<Entry>> {
         let offset = self.lists + (u64::from(listed.list) + len64(from)) * len64(ENTRY_BYTES);
-        let bytes = read_exact(&*self.file, offset, to.saturating_sub(from) * ENTRY_BYTES)?;
+        let bytes = self.file.read(offset, to.saturating_sub(from) * ENTRY_BYTES)?;
         let mut take = Take(&bytes);
         let mut entry =
             || Some(Entry { delta: take.u32()?, offset: take.u32()?, len: take.u32()?, body: take.u32()? });
         Ok(std::iter::from_fn(&mut entry).collect())
-    }
-
-    /// Whether the lists are as they were written.
-    fn lists_are_whole(&self, expected: u32) -> io::Result<bool> {
-        let mut at = self.lists;
-        let mut crc = 0;
-        while at < self.file_bytes {
-            let len = usize::try_from((self.file_bytes - at).min(1 << 20)).unwrap_or(0);
-            crc = crc32c::crc32c_append(crc, &read_exact(&*self.file, at, len)?);
-            at += len64(len);
-        }
-        Ok(crc == expected)
     }
 }
 
