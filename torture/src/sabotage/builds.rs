@@ -146,6 +146,13 @@ pub(super) const BUILDS: &[Build] = &[
         catchers: &[Unit("tidings", "an_index_that_becomes_bad")],
     },
     Build {
+        name: "a rewritten segment goes by floors that the next start does not find",
+        file: "crates/tidings/src/log/disk/compact.rs",
+        find: "channel.saved_reach(state.log_floor).after",
+        replace: "channel.reach(state.log_floor).after",
+        catchers: &[Unit("tidings", "what_one_run_had_let_go")],
+    },
+    Build {
         name: "a foreign channel",
         file: "crates/tidings/src/shard/pass.rs",
         find: "        let moved = subscription.channels.iter().filter_map(|c| self.by_channel.get(c).copied());",

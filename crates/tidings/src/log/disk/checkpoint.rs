@@ -90,11 +90,13 @@ impl DiskLog {
     }
 
     pub(super) fn write_checkpoint(&self, maintenance: &mut Maintenance) -> Result<(), LogError> {
+        maintenance.is_behind_its_floors = true;
         let (position, bytes) = self.encode_checkpoint();
         match replace_file(&*self.disk, NAME, &bytes) {
             Ok(()) => {}
             Err(error) => return Err(self.checkpoint_failed(error)),
         }
+        maintenance.is_behind_its_floors = false;
         maintenance.checkpoint = Some(position);
         maintenance.checkpoint_bytes = len64(bytes.len());
         self.free_dead(position)
@@ -141,9 +143,16 @@ impl DiskLog {
         drop(keys);
         // Without a count: channels that come meanwhile are behind the position.
         for from in (0..slots).step_by(CHUNK) {
-            let state = self.state();
-            let chunk = (from..slots.min(from + CHUNK)).filter_map(|slot| state.channel(len32(slot)));
-            chunk.for_each(|channel| put_channel(&mut out, channel));
+            let mut state = self.state_mut();
+            let mut is_raised = false;
+            for slot in from..slots.min(from + CHUNK) {
+                let Some(channel) = state.channel_mut(len32(slot)) else { continue };
+                put_channel(&mut out, channel);
+                is_raised |= channel.saved_floor < channel.floor;
+                channel.saved_floor = channel.floor;
+            }
+            // Segments may now be rewritten with less.
+            state.moves += u64::from(is_raised);
         }
         (position, format::sealed_file(FileKind::Checkpoint, &out))
     }
@@ -290,6 +299,7 @@ fn take_channel(take: &mut Take<'_>) -> Option<Channel> {
         born,
         head,
         floor,
+        saved_floor: floor,
         deleted: (bits & 2 != 0).then_some(floor),
         is_finished: bits & 1 != 0,
         before_head,

@@ -20,7 +20,7 @@ use super::read::read_frame;
 use super::retain::Maintenance;
 use super::scan::Frame;
 use super::segment::{Entry, Index, Life, MemoryIndex, Segment, SegmentFile, segment_name};
-use super::state::{Pin, State};
+use super::state::{Channel, Pin, Reach, State};
 use super::writer::random_salt;
 use crate::log::LogError;
 
@@ -62,13 +62,17 @@ impl DiskLog {
                 }
                 continue;
             }
-            let bytes: u64 = {
+            let (bytes, is_over) = {
                 let state = self.state();
-                holdings.iter().map(|holding| live_bytes(&state, holding)).sum()
+                let bytes = |reach: fn(&Channel, Seq) -> Reach| -> u64 {
+                    holdings.iter().map(|holding| live_bytes(&state, holding, reach)).sum()
+                };
+                // It goes only behind a checkpoint, so what is gone now counts; rewriting waits for none.
+                (bytes(Channel::saved_reach), bytes(Channel::reach) == 0)
             };
             let mut state = self.state_mut();
             if let Some(segment) = find(&mut state, first) {
-                segment.life = Life { looked_at: moves, bytes, is_over: bytes == 0, is_damaged: false };
+                segment.life = Life { looked_at: moves, bytes, is_over, is_damaged: false };
             }
         }
     }
@@ -93,7 +97,9 @@ impl DiskLog {
     /// Rewrites neighbouring segments of which less than half is wanted into one.
     pub(super) fn rewrite_mostly_dead(&self, maintenance: &Maintenance) -> Result<(), LogError> {
         // Only what a checkpoint covers: control records and keys are not copied.
-        let Some(covered) = maintenance.checkpoint else { return Ok(()) };
+        let Some(covered) = maintenance.checkpoint.filter(|_| !maintenance.is_behind_its_floors) else {
+            return Ok(());
+        };
         for _ in 0..REWRITES_PER_ROUND {
             if !self.rewrite_a_run(covered)? {
                 break;
@@ -314,9 +320,9 @@ fn is_run_worth(state: &State, run: &[Arc<SegmentFile>]) -> bool {
 }
 
 /// About how many bytes of a channel's events in a segment are retained; 0 exactly if none is.
-fn live_bytes(state: &State, holding: &Holding) -> u64 {
+fn live_bytes(state: &State, holding: &Holding, reach: fn(&Channel, Seq) -> Reach) -> u64 {
     let Some(channel) = state.slot(&holding.name).and_then(|slot| state.channel(slot)) else { return 0 };
-    let reach = channel.reach(state.log_floor);
+    let reach = reach(channel, state.log_floor);
     let after = reach.after;
     if holding.first > after {
         return holding.bytes;
@@ -336,6 +342,6 @@ fn is_live(state: &State, record: &RawRecord<'_>) -> bool {
     record.kind == Kind::Event
         && channel().is_some_and(|channel| {
             let is_pinned = channel.pin.as_deref().is_some_and(|pin| pin.seq == record.seq);
-            is_pinned || record.seq > channel.reach(state.log_floor).after
+            is_pinned || record.seq > channel.saved_reach(state.log_floor).after
         })
 }

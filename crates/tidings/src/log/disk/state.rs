@@ -24,6 +24,9 @@ pub(super) struct Channel {
     pub(super) head: Seq,
     /// Moved by deletions and by the channel's own bounds; the floor of the log counts as well.
     pub(super) floor: Seq,
+    /// Its floor as the next start finds it, whatever bounds that has: of the last checkpoint, or of a deletion.
+    // Invariant: at most `floor`; segments are rewritten without what is at or below this, never by `floor`.
+    pub(super) saved_floor: Seq,
     pub(super) deleted: Option<Seq>,
     pub(super) is_finished: bool,
     /// The event before the head.
@@ -79,15 +82,24 @@ impl Channel {
 
     /// What can be read of it in a log whose own floor is `log_floor`.
     pub(super) fn reach(&self, log_floor: Seq) -> Reach {
-        let below = Seq(self.born.0.saturating_sub(1)).max(self.floor);
-        if self.floor >= self.head || log_floor <= below {
-            return Reach { after: below, floor: Some(self.floor), is_cut: false };
+        self.reach_above(self.floor, log_floor)
+    }
+
+    /// What may have to be readable after the next start.
+    pub(super) fn saved_reach(&self, log_floor: Seq) -> Reach {
+        self.reach_above(self.saved_floor, log_floor)
+    }
+
+    fn reach_above(&self, own_floor: Seq, log_floor: Seq) -> Reach {
+        let below = Seq(self.born.0.saturating_sub(1)).max(own_floor);
+        if own_floor >= self.head || log_floor <= below {
+            return Reach { after: below, floor: Some(own_floor), is_cut: false };
         }
         let is_next_to_the_rest = |pin: &&Pin| {
             pin.seq > below && pin.seq <= log_floor && pin.next.is_none_or(|next| next > log_floor)
         };
         if let Some(pin) = self.pin.as_deref().filter(is_next_to_the_rest) {
-            let floor = pin.prev.max(self.floor);
+            let floor = pin.prev.max(own_floor);
             return Reach { after: pin.before(), floor: Some(floor), is_cut: true };
         }
         if log_floor < self.head {
@@ -95,7 +107,7 @@ impl Channel {
         }
         if self.is_finished {
             // A final event is not trimmed while its channel's record lives.
-            let floor = self.before_head.max(self.floor);
+            let floor = self.before_head.max(own_floor);
             return Reach { after: Seq(self.head.0.saturating_sub(1)), floor: Some(floor), is_cut: true };
         }
         Reach { after: self.head, floor: Some(self.head), is_cut: true }
@@ -260,6 +272,7 @@ impl State {
             born,
             head: Seq::ZERO,
             floor: Seq::ZERO,
+            saved_floor: Seq::ZERO,
             deleted: None,
             is_finished: false,
             before_head: Seq::ZERO,
@@ -426,6 +439,7 @@ impl State {
             return;
         }
         channel.floor = head;
+        channel.saved_floor = head;
         channel.deleted = Some(head);
         channel.idle_since_ms = None;
         channel.pin = None;

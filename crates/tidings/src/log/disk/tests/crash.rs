@@ -132,6 +132,41 @@ fn check(disk: &SimDisk, told: &Told, context: &str) {
 }
 
 #[test]
+fn what_one_run_had_let_go_is_no_damage_to_the_next_that_keeps_more() {
+    let disk = SimDisk::new();
+    let open = |disk: &SimDisk, events_max| {
+        let retention = Retention::default().events_max(events_max);
+        DiskLog::open("", options(disk).retention(retention)).unwrap()
+    };
+    let body = "x".repeat(100);
+    let fill = |log: &DiskLog, count| (0..count).for_each(|_| _ = append(log, "a", &body));
+    let log = open(&disk, 40);
+    fill(&log, 44);
+    log.close().unwrap();
+    let log = open(&disk, 40);
+    // From here on there is no other checkpoint, and soon little is wanted of the oldest segment.
+    fill(&log, 20);
+    assert_eq!(log.window(&channel("a")).unwrap().floor, Seq(20));
+    log.maintain(1).unwrap();
+    for events_max in [40, 10_000] {
+        let log = open(&disk.after_kill(), events_max);
+        let floor = log.window(&channel("a")).unwrap().floor;
+        assert_eq!(floor, if events_max == 40 { Seq(20) } else { Seq::ZERO });
+        assert_eq!(read(&log, "a", floor.0).len(), 64 - usize::try_from(floor.0).unwrap());
+        assert_eq!(log.stats().damaged, [""; 0]);
+    }
+    // With the next checkpoint, the space is given back.
+    let oldest = |disk: &SimDisk| disk.contents()["00000000000000000001.seg"].len();
+    let before = oldest(&disk);
+    log.close().unwrap();
+    let log = open(&disk, 40);
+    append(&log, "b", "1");
+    log.delete(&channel("b")).unwrap();
+    log.maintain(1).unwrap();
+    assert!(oldest(&disk) < before / 2, "{} of {before}", oldest(&disk));
+}
+
+#[test]
 fn a_power_cut_at_any_write_or_sync_loses_nothing_acknowledged() {
     let whole = SimDisk::new();
     let told = work(&whole, 1);

@@ -274,6 +274,8 @@ fn fresh(name: ChannelName, record: &RawRecord<'_>, recorded: Option<&Channel>) 
         born: recorded.map_or(record.seq, |channel| channel.born),
         head: Seq::ZERO,
         floor: recorded.map_or(Seq::ZERO, |channel| channel.floor).max(record.prev),
+        // Only a log that is open needs it.
+        saved_floor: Seq::ZERO,
         deleted: recorded.and_then(|channel| channel.deleted),
         is_finished: false,
         before_head: record.prev,
