@@ -159,6 +159,12 @@ impl DiskLog {
             self.disk.remove(&temporary).unwrap_or_default();
         }
         let (data_end, index) = written?;
+        // An index that does not fit passes for damage where somebody looks at a log that is in use; one that is missing
+        // does not.
+        match self.disk.remove(&index_name(&name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         self.disk.rename(&temporary, &name)?;
         self.disk.sync_folder()?;
         let shared = Arc::new(SegmentFile { name, file, header });

@@ -62,11 +62,30 @@ pub struct Report {
     expected: Option<Seq>,
 }
 
+/// What a running server does while somebody looks seems to be damage now and then, but not at the same place again.
+const LOOKS_MAX: usize = 3;
+
 /// Checks every byte that was ever written, the indexes against the segments, and what files say of each other.
+///
+/// In a log that is in use, files are written, replaced and removed meanwhile. So what is found is looked for again, and
+/// only what is found each time is a problem.
 ///
 /// # Errors
 /// Those of the medium.
 pub fn verify(disk: &dyn Disk) -> io::Result<Report> {
+    let mut report = look(disk)?;
+    for _ in 1..LOOKS_MAX {
+        if report.problems.is_empty() {
+            break;
+        }
+        let again = look(disk)?;
+        report.problems.retain(|problem| again.problems.contains(problem));
+        report = Report { problems: report.problems, ..again };
+    }
+    Ok(report)
+}
+
+fn look(disk: &dyn Disk) -> io::Result<Report> {
     let mut report = Report::default();
     walk(disk, &mut report, &mut index::Checked::new(disk))?;
     // What a start would refuse, and nothing of the above has found: a file that is older than the others, or missing.
@@ -77,7 +96,10 @@ pub fn verify(disk: &dyn Disk) -> io::Result<Report> {
                 report.problems.push(Problem { file, offset, what });
             }
         }
-        Err(OpenError::Io { path, source }) if source.kind() != io::ErrorKind::NotFound => {
+        // It was removed or shortened meanwhile.
+        Err(OpenError::Io { source, .. })
+            if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {}
+        Err(OpenError::Io { path, source }) => {
             return Err(io::Error::new(source.kind(), format!("{}: {source}", path.display())));
         }
         _ => {}
@@ -205,17 +227,17 @@ fn walk(disk: &dyn Disk, report: &mut Report, visit: &mut dyn Visit) -> io::Resu
 
 fn walk_segment(
     segment: &Arc<SegmentFile>,
-    bytes: Vec<u8>,
+    mut bytes: Vec<u8>,
     is_newest: bool,
     report: &mut Report,
     epochs: Option<&Epochs>,
     visit: &mut dyn Visit,
 ) -> io::Result<()> {
-    let SegmentFile { name, header, .. } = &**segment;
+    let SegmentFile { name, file, header } = &**segment;
     let problems = report.problems.len();
     report.segments += 1;
     report.expected = None;
-    let mut offset = SEGMENT_HEADER;
+    let (mut offset, mut read_again_at) = (SEGMENT_HEADER, None);
     loop {
         for frame in scan::frames_from(&bytes, offset, header.salt) {
             offset = frame.end();
@@ -223,6 +245,11 @@ fn walk_segment(
         }
         match scan::rest(&bytes, offset, header.salt) {
             Rest::Zero => break,
+            // Commits that came while the file was read may be there without those before them, which are there now.
+            Rest::Damaged(_) if read_again_at != Some(offset) => {
+                read_again_at = Some(offset);
+                bytes = read_all(&**file)?;
+            }
             Rest::Torn(_) if is_newest => {
                 let what = "a commit that was not completed; the next start cuts it".to_owned();
                 report.incomplete = Some(Problem { file: name.clone(), offset: len64(offset), what });

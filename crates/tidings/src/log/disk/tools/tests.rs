@@ -1,10 +1,11 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::io::sim::SimDisk;
 use super::super::tests::{append, channel};
 use super::super::{DiskLog, Options};
 use super::{dump, export, verify};
-use crate::log::Log;
+use crate::log::{Log, Retention};
 
 fn store() -> SimDisk {
     let disk = SimDisk::new();
@@ -96,4 +97,74 @@ fn an_index_that_is_whole_but_wrong_is_named() {
     let files: Vec<String> =
         verify(&disk).unwrap().problems.into_iter().map(|problem| problem.file).collect();
     assert!(files.contains(&names[0]), "{files:?}");
+}
+
+#[test]
+fn what_a_running_server_does_meanwhile_is_no_problem() {
+    let retention = Retention::default().events_max(40);
+    let open = |disk: &SimDisk| {
+        let options = Options::default().retention(retention).segment_bytes(4 << 10).reserve_bytes(0);
+        Arc::new(DiskLog::open("", options.disk(Arc::new(disk.clone()))).unwrap())
+    };
+    let fill = |log: &DiskLog, count| {
+        for n in 0..count {
+            append(log, if n % 8 == 0 { "kept" } else { "a" }, &"x".repeat(60));
+        }
+    };
+    let whole = SimDisk::new();
+    let log = open(&whole);
+    fill(&log, 150);
+    log.close().unwrap();
+    // Before each of the reads in turn, a server appends, seals, rewrites, removes and writes checkpoints.
+    let mut at = 0;
+    loop {
+        let disk = whole.after_kill();
+        let log = open(&disk);
+        fill(&log, 30);
+        let (reads, other) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&log));
+        let count = Arc::clone(&reads);
+        disk.before_read(move || {
+            if count.fetch_add(1, Ordering::SeqCst) == at {
+                fill(&other, 100);
+                (0..3).for_each(|_| other.maintain(1).unwrap());
+            }
+        });
+        let report = verify(&disk).unwrap();
+        assert_eq!(report.problems, [], "before read {at}");
+        disk.before_read(|| {});
+        if reads.load(Ordering::SeqCst) <= at {
+            break;
+        }
+        at += 1;
+    }
+    assert!(at > 20, "{at}");
+}
+
+#[test]
+fn commits_that_come_while_a_segment_is_read_do_not_pass_for_damage() {
+    let disk = store();
+    let newest = disk.contents().into_keys().rfind(|name| name.ends_with(".seg")).unwrap();
+    let bytes = disk.contents()[&newest].clone();
+    let header = super::SegmentHeader::decode(&bytes).unwrap();
+    let frame = super::scan::frames(&bytes, header.salt).nth(1).unwrap();
+    let (start, commit) = (frame.offset, bytes[frame.offset..frame.end()].to_vec());
+    // As one read finds it that took these pages before the commit, and those behind them after the next one.
+    disk.damage(&newest, start, |behind| behind[..commit.len()].fill(0));
+    let mut lines = Vec::new();
+    assert_eq!(
+        export(&disk, &mut lines).unwrap().problems.len(),
+        1,
+        "without anybody who writes, it is damage"
+    );
+    let (reads, other) = (AtomicUsize::new(0), disk.clone());
+    let segments = disk.contents().into_keys().filter(|name| name.ends_with(".seg")).count();
+    disk.before_read(move || {
+        // Of the checkpoint, the runs and each segment there is one.
+        if reads.fetch_add(1, Ordering::SeqCst) == segments + 2 {
+            other.damage(&newest, start, |behind| behind[..commit.len()].copy_from_slice(&commit));
+        }
+    });
+    let mut lines = Vec::new();
+    let report = export(&disk, &mut lines).unwrap();
+    assert_eq!((report.problems, report.events), (vec![], 100));
 }
