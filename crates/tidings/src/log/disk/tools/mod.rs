@@ -11,8 +11,10 @@ mod repair;
 
 use std::fmt;
 use std::io::{self, Write};
+use std::ops::Not;
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
 use tidings_core::{Epochs, Seq};
 
 use super::format::{BadStart, Kind, RawRecord, SEGMENT_HEADER, SegmentHeader, len64};
@@ -148,38 +150,51 @@ pub fn export(disk: &dyn Disk, out: &mut dyn Write) -> io::Result<Report> {
     let mut report = Report::default();
     walk(disk, &mut report, &mut |_: &str, frame: &Frame<'_>, (_, record): Placed<'_, '_>| {
         if record.kind == Kind::Event {
-            serde_json::to_writer(&mut *out, &exported(frame, record))?;
-            out.write_all(b"\n")?;
+            write_exported(out, frame, record)?;
         }
         Ok(())
     })?;
     Ok(report)
 }
 
-fn exported(frame: &Frame<'_>, record: &RawRecord<'_>) -> serde_json::Value {
+/// An event as a line of JSON. Its data is what the publisher sent, to the last digit: a number may not fit 64 bits.
+#[derive(serde::Serialize)]
+struct Exported<'a> {
+    channel: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
+    event: &'a str,
+    #[serde(rename = "final", skip_serializing_if = "Not::not")]
+    is_final: bool,
+    id: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    key: &'a str,
+    #[serde(rename = "pinned", skip_serializing_if = "Not::not")]
+    is_pinned: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    time: u64,
+}
+
+fn write_exported(out: &mut dyn Write, frame: &Frame<'_>, record: &RawRecord<'_>) -> io::Result<()> {
     let body = String::from_utf8_lossy(record.body);
     let field = |prefix: &'static str| body.lines().filter_map(move |line| line.strip_prefix(prefix));
-    let data = field("data: ").collect::<Vec<_>>().join("\n");
-    let mut line = serde_json::Map::new();
-    let mut put = |name: &str, value: serde_json::Value| drop(line.insert(name.to_owned(), value));
-    put("id", format!("{}-{}", frame.header.epoch, record.seq).into());
-    put("channel", record.channel.into());
-    put("event", field("event: ").next().unwrap_or("message").into());
-    put("time", record.time_ms.into());
-    match if record.flags.is_text { None } else { serde_json::from_str(&data).ok() } {
-        Some(json) => put("data", json),
-        None => put("text", data.into()),
-    }
-    if !record.key.is_empty() {
-        put("key", record.key.into());
-    }
-    if record.flags.is_final {
-        put("final", true.into());
-    }
-    if record.flags.is_pinned {
-        put("pinned", true.into());
-    }
-    serde_json::Value::Object(line)
+    let text = field("data: ").collect::<Vec<_>>().join("\n");
+    // A line end in JSON is only ever white space, and would end this line.
+    let json = if record.flags.is_text { None } else { RawValue::from_string(text.replace('\n', " ")).ok() };
+    let line = Exported {
+        channel: record.channel,
+        data: json.as_deref(),
+        event: field("event: ").next().unwrap_or("message"),
+        is_final: record.flags.is_final,
+        id: format!("{}-{}", frame.header.epoch, record.seq),
+        key: record.key,
+        is_pinned: record.flags.is_pinned,
+        text: if json.is_none() { Some(&text) } else { None },
+        time: record.time_ms,
+    };
+    serde_json::to_writer(&mut *out, &line)?;
+    out.write_all(b"\n")
 }
 
 type Placed<'f, 'r> = (usize, &'f RawRecord<'r>);

@@ -168,3 +168,35 @@ fn commits_that_come_while_a_segment_is_read_do_not_pass_for_damage() {
     let report = export(&disk, &mut lines).unwrap();
     assert_eq!((report.problems, report.events), (vec![], 100));
 }
+
+#[test]
+fn exported_data_is_what_was_published_to_the_last_digit() {
+    let disk = SimDisk::new();
+    let options = Options::default().reserve_bytes(0).disk(Arc::new(disk.clone()));
+    let log = DiskLog::open("", options).unwrap();
+    let sent = [
+        "123456789012345678901234567890",
+        "-0",
+        "1.10",
+        "3.14159265358979323846264338327950288",
+        "1e400",
+        r#"{"b":1,"a":2,"a":3,"u":"\u00e9"}"#,
+    ];
+    for data in sent {
+        append(&log, "a", &format!("channel: a\ntime: 1\ndata: {data}\n"));
+    }
+    append(&log, "a", "channel: a\ntime: 1\ndata: [1,\ndata:  2]\n");
+    append(&log, "a", "channel: a\ntime: 1\ndata: not\ndata: json\n");
+    let mut lines = Vec::new();
+    export(&disk, &mut lines).unwrap();
+    let lines = String::from_utf8(lines).unwrap();
+    let lines: Vec<&str> = lines.lines().collect();
+    let expected = sent.iter().map(|data| format!(r#","data":{data},"event":"#));
+    let expected: Vec<String> = expected
+        .chain([r#","data":[1,  2],"event":"#.to_owned(), r#","text":"not\njson","time":1}"#.to_owned()])
+        .collect();
+    assert_eq!(lines.len(), expected.len());
+    for (line, expected) in lines.iter().zip(&expected) {
+        assert!(line.contains(expected), "{line} has {expected}");
+    }
+}
