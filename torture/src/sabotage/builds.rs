@@ -153,6 +153,13 @@ pub(super) const BUILDS: &[Build] = &[
         catchers: &[Unit("tidings", "what_one_run_had_let_go")],
     },
     Build {
+        name: "a channel is forgotten behind the back of who catches up",
+        file: "crates/tidings/src/shard/catchup.rs",
+        find: "        if horizon <= errand.cursor {",
+        replace: "        if horizon <= errand.cursor || true {",
+        catchers: &[Unit("tidings", "shard::catchup")],
+    },
+    Build {
         name: "a foreign channel",
         file: "crates/tidings/src/shard/pass.rs",
         find: "        let moved = subscription.channels.iter().filter_map(|c| self.by_channel.get(c).copied());",

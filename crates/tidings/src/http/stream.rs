@@ -30,7 +30,7 @@ use crate::auth::{AuthError, kept};
 use crate::control;
 use crate::frame::Encoding;
 use crate::log::LogError;
-use crate::shard::{BodyPipe, NewSink, Opening, StreamBody, retained};
+use crate::shard::{BodyPipe, NewSink, Opening, StreamBody, retained, unknown};
 use crate::subscribe::{Crowded, Subscription, Ticket, connection_text};
 
 /// Where a handler leaves a stream that is to be served on the bare socket. The connection's driver finds it there.
@@ -335,11 +335,12 @@ fn decide_now(
     let asked = request.position.ask(epochs, head, |n| log.before_last(channels, n, head))?;
     let states: Vec<Retained> = channels.iter().map(|c| retained(log.window(c))).collect();
     let document = request.document.as_ref().map(|d| d.seq);
+    let horizon = log.horizon();
     let decision = resume::decide(&resume::Request {
         asked,
         refused: false,
         head,
-        horizon: log.horizon(),
+        horizon,
         channels: &states,
         document,
     });
@@ -361,22 +362,22 @@ fn decide_now(
     if let (Replay::Document, Some(document)) = (start.replay, &request.document) {
         out.extend_from_slice(&encode::frame(&document.body, epochs.id(document.seq)));
     }
-    let begin = Begin { until_ms, ..begin(&start, &states) };
+    let begin = Begin { until_ms, ..begin(&start, &states, horizon.min(head)) };
     Ok(Some(Decided { preamble: out, begin, subscription }))
 }
 
 /// What is gone up to here is no news: the decision has said it, or the client asked for what is retained. Of a finished
 /// channel that is asked for without a position, nothing before the final event is.
-fn begin(start: &Start, states: &[Retained]) -> Begin {
+fn begin(start: &Start, states: &[Retained], horizon: Seq) -> Begin {
     let before_final = |s: &Retained| match start.replay {
         Replay::Finals => s.finished.map_or(Seq::ZERO, |last| Seq(last.0.saturating_sub(1))),
         Replay::Events | Replay::Document => Seq::ZERO,
     };
-    let grace: Box<[Seq]> = states.iter().map(|s| s.floor.max(before_final(s))).collect();
-    let is_needed = grace.iter().any(|upto| *upto > start.cursor);
+    let upto = |s: &Retained| s.floor.max(unknown(s, horizon)).max(before_final(s));
+    let is_needed = states.iter().any(|s| upto(s) > start.cursor);
     Begin {
         cursor: start.cursor,
-        grace: if is_needed { grace } else { Box::default() },
+        grace: if is_needed { states.iter().map(upto).collect() } else { Box::default() },
         end_after: start.end_after,
         until_ms: None,
     }
@@ -420,4 +421,30 @@ fn head_bytes(parts: &Parts) -> Vec<u8> {
     line("connection", b"close");
     out.extend_from_slice(b"\r\n");
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings_core::resume::Replay;
+
+    use super::*;
+
+    #[test]
+    fn what_may_have_been_forgotten_before_a_stream_begins_is_no_news_to_it_later() {
+        let at = |cursor| Start {
+            cursor: Seq(cursor),
+            hello: None,
+            reset: None,
+            replay: Replay::Events,
+            end_after: None,
+        };
+        let never = Retained::default();
+        let whole = Retained { first: Some(Seq(5)), head: Seq(9), ..Retained::default() };
+        let trimmed = Retained { first: Some(Seq(3)), head: Seq(7), floor: Seq(2), ..Retained::default() };
+        let states = [never, whole, trimmed];
+        assert_eq!(*begin(&at(0), &states, Seq(8)).grace, [Seq(8), Seq(4), Seq(2)]);
+        assert_eq!(*begin(&at(0), &states, Seq::ZERO).grace, [Seq::ZERO, Seq::ZERO, Seq(2)]);
+        // Who stands behind all that has nothing to remember.
+        assert_eq!(*begin(&at(8), &states, Seq(8)).grace, []);
+    }
 }

@@ -148,7 +148,12 @@ impl Readers {
             meant.iter().filter_map(|&i| Some(Want { channel: channels.get(i)?, after: after(i) })).collect();
         let SliceBound { events_max, bytes_max } = errand.bound;
         let limit = ReadLimit { upto: errand.upto, events_max, bytes_max };
-        match self.log.read(&wanted, limit) {
+        let read = self.log.read(&wanted, limit);
+        // Behind the read: what was forgotten until now may be missing in it, and what is forgotten later is not.
+        if let Some(reset) = self.forgotten(errand) {
+            return reset;
+        }
+        match read {
             Ok(ReadOutcome::Events { records, to }) => {
                 let epochs = self.log.epochs();
                 let frames: Vec<Arc<Frame>> =
@@ -163,6 +168,26 @@ impl Readers {
                 Found::Failed
             }
         }
+    }
+
+    /// What to say where a channel may have been forgotten with events behind the connection's position. A record that is
+    /// gone says nothing of what it held, nor does a newer one of the same name.
+    fn forgotten(&self, errand: &Errand) -> Option<Found> {
+        let horizon = self.log.horizon();
+        if horizon <= errand.cursor {
+            return None;
+        }
+        let channels = &errand.subscription.channels;
+        let grace = |i: usize| errand.grace.get(i).copied().unwrap_or_default();
+        let unknown: Vec<Seq> =
+            channels.iter().map(|c| unknown(&retained(self.log.window(c)), horizon)).collect();
+        let is_news = |(i, upto): (usize, &Seq)| *upto > errand.cursor && *upto > grace(i);
+        if !unknown.iter().enumerate().any(is_news) {
+            return None;
+        }
+        let grace = unknown.iter().enumerate().map(|(i, &upto)| upto.max(grace(i))).collect();
+        let reset = Reset { reason: Reason::Expired, channels: Vec::new(), first: None, id: errand.cursor };
+        Some(self.reset(errand, &reset, errand.cursor, grace))
     }
 
     fn truncated(&self, errand: &Errand) -> Found {
@@ -202,6 +227,18 @@ impl Readers {
     }
 }
 
+/// Up to where nothing is known of a channel, because a record of it may have been forgotten: nothing that can be read
+/// stands there. `horizon` is from before the channel was looked up.
+pub(crate) fn unknown(channel: &Retained, horizon: Seq) -> Seq {
+    match channel.first {
+        // Its first event of all: before it may have been another channel of this name.
+        Some(first) if channel.floor == Seq::ZERO => horizon.min(Seq(first.0.saturating_sub(1))),
+        None if channel.head == Seq::ZERO => horizon,
+        // Who stands before the floor is told of it anyway.
+        _ => Seq::ZERO,
+    }
+}
+
 /// What the resume decision needs to know of a channel.
 pub(crate) fn retained(window: Option<Window>) -> Retained {
     window.map_or_else(Retained::default, |w| Retained {
@@ -232,4 +269,86 @@ fn entry(frame: &Frame) -> Entry<'_> {
 pub(crate) fn end_of(log: &dyn Log, channels: &[ChannelName]) -> Option<Seq> {
     let finals: Option<Vec<Seq>> = channels.iter().map(|c| log.window(c).and_then(|w| w.finished)).collect();
     finals?.into_iter().max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Encoding;
+    use crate::log::memory::MemoryLog;
+    use crate::log::{Append, Flags, Group, Retention};
+
+    fn channel(name: &str) -> ChannelName {
+        ChannelName::parse(name).unwrap()
+    }
+
+    fn append(log: &MemoryLog, name: &str) {
+        let body = Bytes::from(format!("channel: {name}\ntime: 1\ndata: 1\n"));
+        let (time_ms, flags) = (1, Flags::default());
+        let event = Append {
+            channel: channel(name),
+            body,
+            private: None,
+            expected_prev: None,
+            key: None,
+            time_ms,
+            expires_at_ms: None,
+            flags,
+        };
+        log.append(&[Group { events: vec![event], idempotency: None }]).unwrap();
+    }
+
+    /// Reads on from `cursor` as a connection does, and says how: `R` is a reset, a digit the end of a slice.
+    fn follow(log: &Arc<MemoryLog>, names: &[&str], cursor: u64) -> String {
+        let log_of_all = Arc::clone(log) as Arc<dyn Log>;
+        let (readers, _) = Readers::start(log_of_all, Arc::new(Metrics::new()), 0).unwrap();
+        let poll = mio::Poll::new().unwrap();
+        let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
+        let channels = names.iter().map(|name| channel(name)).collect();
+        let mut errand = Errand {
+            inbox: Inbox::new(waker),
+            key: Key { place: 0, serial: 0 },
+            subscription: Arc::new(Subscription::new("dev", channels, Encoding::Plain)),
+            cursor: Seq(cursor),
+            upto: log.head(),
+            bound: BOUND,
+            grace: Box::default(),
+        };
+        let mut heard = String::new();
+        for _ in 0..10 {
+            match readers.read(&errand) {
+                Found::Frames { chunk, to } => {
+                    let text = String::from_utf8(chunk.bytes.to_vec()).unwrap();
+                    let frames = text.matches("data: ").count();
+                    assert_eq!(to, log.head());
+                    return format!("{heard}{frames}");
+                }
+                Found::Reset { cursor, grace, .. } => {
+                    heard.push('R');
+                    (errand.cursor, errand.grace) = (cursor, grace);
+                }
+                Found::Failed => panic!("memory does not fail"),
+            }
+        }
+        panic!("it does not come to an end: {heard}");
+    }
+
+    #[test]
+    fn who_catches_up_on_a_channel_that_was_forgotten_is_told_once_and_reads_on() {
+        let log = Arc::new(MemoryLog::new(Retention::default().channels_max(1)));
+        append(&log, "a");
+        assert_eq!(follow(&log, &["a", "b"], 0), "1");
+        // There is room for one record only.
+        append(&log, "b");
+        log.maintain(2).unwrap();
+        assert_eq!((log.window(&channel("a")), log.horizon()), (None, Seq(1)));
+        assert_eq!(follow(&log, &["a"], 0), "R0");
+        assert_eq!(follow(&log, &["a", "b"], 0), "R1");
+        // It has heard all that there was.
+        assert_eq!(follow(&log, &["a", "b"], 1), "1");
+        // The name comes again, and says nothing of what was before.
+        append(&log, "a");
+        assert_eq!(follow(&log, &["a"], 0), "R1");
+        assert_eq!(follow(&log, &["a"], log.horizon().0), "1");
+    }
 }

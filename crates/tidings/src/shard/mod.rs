@@ -38,7 +38,7 @@ use std::time::Duration;
 
 use tidings_core::{ChannelName, Seq};
 
-pub(crate) use catchup::{Readers, retained};
+pub(crate) use catchup::{Readers, retained, unknown};
 pub(crate) use inbox::{Command, Ephemeral, Inbox, Key, NewSink, Opening};
 pub(crate) use sink::{BodyPipe, StreamBody};
 pub(crate) use until::{Joining, Refusal};
