@@ -100,6 +100,18 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_jumps_ahead_and_back_makes_no_event_older_than_it_is() {
+        let mut times = Times::new(1_000);
+        for (seq, time) in [(1, 10), (2, 1_000_000), (3, 20), (4, 30)] {
+            times.push(Seq(seq), time);
+        }
+        // What came behind the jump stays for as long as the jump was, or until other bounds take it.
+        assert_eq!(times.before(500), Some(Seq(1)));
+        assert_eq!(times.before(1_000_000), Some(Seq(1)));
+        assert_eq!(times.before(1_000_001), Some(Seq(4)));
+    }
+
+    #[test]
     fn memory_stays_bounded_and_joining_never_makes_an_event_older() {
         let mut times = Times::new(1);
         for n in 0..100_000 {

@@ -129,6 +129,7 @@ fn check(disk: &SimDisk, told: &Told, context: &str) {
     }
     log.maintain(told.now_ms).unwrap_or_else(|error| panic!("{context}: {error}"));
     append(&log, "c9", "after");
+    assert_eq!(log.stats().damaged, [""; 0], "{context}: an ending is no damage");
 }
 
 #[test]
