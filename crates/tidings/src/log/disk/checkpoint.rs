@@ -61,13 +61,19 @@ impl DiskLog {
     /// Writes a checkpoint once enough was appended that it pays, or when space is needed and there is some to free.
     pub(super) fn checkpoint_if_due(&self, maintenance: &mut Maintenance) -> Result<(), LogError> {
         let behind = self.bytes_behind(maintenance);
-        let (over, is_full) = {
-            let state = self.state();
-            let over = state.segments.iter().any(|segment| segment.life.is_over);
-            (over, self.figures.is_full.load(Ordering::Relaxed))
-        };
         let due = self.options.segment_bytes.max(maintenance.checkpoint_bytes.saturating_mul(2));
-        if behind >= due || (over && is_full) { self.write_checkpoint(maintenance) } else { Ok(()) }
+        let is_full = self.figures.is_full.load(Ordering::Relaxed);
+        if behind >= due || (is_full && self.frees_some(maintenance)) {
+            return self.write_checkpoint(maintenance);
+        }
+        Ok(())
+    }
+
+    /// Whether a checkpoint may let something go: segments of which nothing is wanted, or what moved floors left in others.
+    fn frees_some(&self, maintenance: &Maintenance) -> bool {
+        let state = self.state();
+        state.moves > maintenance.checkpoint_moves
+            || state.segments.iter().any(|segment| segment.life.is_over)
     }
 
     /// Bytes of frames behind the last checkpoint.
@@ -91,6 +97,8 @@ impl DiskLog {
 
     pub(super) fn write_checkpoint(&self, maintenance: &mut Maintenance) -> Result<(), LogError> {
         maintenance.is_behind_its_floors = true;
+        // Before it is made: what moves meanwhile may not be in it.
+        let moves = self.state().moves;
         let (position, bytes) = self.encode_checkpoint();
         match replace_file(&*self.disk, NAME, &bytes) {
             Ok(()) => {}
@@ -98,6 +106,7 @@ impl DiskLog {
         }
         maintenance.is_behind_its_floors = false;
         maintenance.checkpoint = Some(position);
+        maintenance.checkpoint_moves = moves;
         maintenance.checkpoint_bytes = len64(bytes.len());
         self.free_dead(position)
     }

@@ -28,6 +28,8 @@ pub(super) struct Maintenance {
     /// Where the last checkpoint stands; `None` if there is none.
     pub(super) checkpoint: Option<Position>,
     pub(super) checkpoint_bytes: u64,
+    /// The count of moves at that time.
+    pub(super) checkpoint_moves: u64,
     /// A newer one was not written, so that the floors that channels have as saved are not.
     pub(super) is_behind_its_floors: bool,
     /// The next channel record to look at.

@@ -132,37 +132,61 @@ fn check(disk: &SimDisk, told: &Told, context: &str) {
     assert_eq!(log.stats().damaged, [""; 0], "{context}: an ending is no damage");
 }
 
+fn keeping(disk: &SimDisk, events_max: u64, reserve_bytes: u64) -> DiskLog {
+    let retention = Retention::default().events_max(events_max);
+    DiskLog::open("", options(disk).retention(retention).reserve_bytes(reserve_bytes)).unwrap()
+}
+
+/// A log of whose oldest segment hardly anything is wanted, which the last checkpoint does not say.
+fn mostly_dead(disk: &SimDisk, reserve_bytes: u64) -> DiskLog {
+    let body = "x".repeat(100);
+    let fill = |log: &DiskLog, count| (0..count).for_each(|_| _ = append(log, "a", &body));
+    let log = keeping(disk, 40, reserve_bytes);
+    fill(&log, 44);
+    log.close().unwrap();
+    let log = keeping(disk, 40, reserve_bytes);
+    fill(&log, 20);
+    assert_eq!(log.window(&channel("a")).unwrap().floor, Seq(20));
+    log
+}
+
+/// What the oldest segment takes.
+fn oldest(disk: &SimDisk) -> usize {
+    disk.contents()["00000000000000000001.seg"].len()
+}
+
 #[test]
 fn what_one_run_had_let_go_is_no_damage_to_the_next_that_keeps_more() {
     let disk = SimDisk::new();
-    let open = |disk: &SimDisk, events_max| {
-        let retention = Retention::default().events_max(events_max);
-        DiskLog::open("", options(disk).retention(retention)).unwrap()
-    };
-    let body = "x".repeat(100);
-    let fill = |log: &DiskLog, count| (0..count).for_each(|_| _ = append(log, "a", &body));
-    let log = open(&disk, 40);
-    fill(&log, 44);
-    log.close().unwrap();
-    let log = open(&disk, 40);
-    // From here on there is no other checkpoint, and soon little is wanted of the oldest segment.
-    fill(&log, 20);
-    assert_eq!(log.window(&channel("a")).unwrap().floor, Seq(20));
+    let log = mostly_dead(&disk, 0);
     log.maintain(1).unwrap();
     for events_max in [40, 10_000] {
-        let log = open(&disk.after_kill(), events_max);
+        let log = keeping(&disk.after_kill(), events_max, 0);
         let floor = log.window(&channel("a")).unwrap().floor;
         assert_eq!(floor, if events_max == 40 { Seq(20) } else { Seq::ZERO });
         assert_eq!(read(&log, "a", floor.0).len(), 64 - usize::try_from(floor.0).unwrap());
         assert_eq!(log.stats().damaged, [""; 0]);
     }
     // With the next checkpoint, the space is given back.
-    let oldest = |disk: &SimDisk| disk.contents()["00000000000000000001.seg"].len();
     let before = oldest(&disk);
     log.close().unwrap();
-    let log = open(&disk, 40);
+    let log = keeping(&disk, 40, 0);
     append(&log, "b", "1");
     log.delete(&channel("b")).unwrap();
+    log.maintain(1).unwrap();
+    assert!(oldest(&disk) < before / 2, "{} of {before}", oldest(&disk));
+}
+
+#[test]
+fn a_full_disk_waits_for_no_events_to_get_back_what_a_checkpoint_lets_go() {
+    let disk = SimDisk::new();
+    let log = mostly_dead(&disk, 64 << 10);
+    let before = oldest(&disk);
+    let used: usize = disk.contents().values().map(Vec::len).sum();
+    disk.set_capacity(Some(u64::try_from(used).unwrap() + (32 << 10)));
+    // One to see that it is full, one to rewrite by the checkpoint of the first.
+    log.maintain(1).unwrap();
+    assert!(log.stats().refusing.is_some());
     log.maintain(1).unwrap();
     assert!(oldest(&disk) < before / 2, "{} of {before}", oldest(&disk));
 }
