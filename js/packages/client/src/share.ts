@@ -560,8 +560,7 @@ export function createShared(context: Context, sink: SourceSink, createLane: Lan
         post({ type: 'reconnect' });
         // For those that are asked for anew; the others are there.
         sink.joined([...joined]);
-      }
-      else if (role === 'retired') enter();
+      } else if (role === 'retired') enter();
     },
     close() {
       closed = true;
