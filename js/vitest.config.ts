@@ -12,6 +12,7 @@ export default defineConfig({
   test: {
     include: ['packages/*/test/**/*.test.{ts,tsx}'],
     testTimeout: 20_000,
-    maxWorkers: 2,
+    // More than CI has cores: those that talk to a server mostly wait.
+    maxWorkers: 4,
   },
 });

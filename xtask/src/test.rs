@@ -63,7 +63,7 @@ fn program<A: AsRef<OsStr>>(name: &str, arguments: &[A], limit: Duration) -> Res
 
 /// More at once than there are cores: those that talk to servers mostly wait.
 fn tests() -> Result<()> {
-    let threads = 2 * std::thread::available_parallelism()?.get();
+    let threads = 4 * std::thread::available_parallelism()?.get();
     let mut tests = Command::new("cargo");
     tests.args(["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"]);
     tests.env("RUST_TEST_THREADS", threads.to_string());
