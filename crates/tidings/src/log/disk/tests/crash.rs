@@ -178,6 +178,27 @@ fn what_one_run_had_let_go_is_no_damage_to_the_next_that_keeps_more() {
 }
 
 #[test]
+fn what_one_run_had_let_go_is_there_for_the_next_also_where_others_were_let_go_beside_it() {
+    let disk = SimDisk::new();
+    let body = "x".repeat(100);
+    let log = keeping(&disk, 40, 0);
+    for _ in 0..44 {
+        ["a", "gone", "gone"].iter().for_each(|name| _ = append(&log, name, &body));
+    }
+    log.delete(&channel("gone")).unwrap();
+    log.close().unwrap();
+    let log = keeping(&disk, 40, 0);
+    (0..20).for_each(|_| _ = append(&log, "a", &body));
+    let files = disk.contents().len();
+    log.maintain(1).unwrap();
+    assert!(disk.contents().len() < files, "some were rewritten into one");
+    assert!(log.window(&channel("a")).unwrap().floor > Seq::ZERO);
+    let log = keeping(&disk.after_kill(), 10_000, 0);
+    assert_eq!(read(&log, "a", 0).len(), 64);
+    assert_eq!(log.stats().damaged, [""; 0]);
+}
+
+#[test]
 fn a_full_disk_waits_for_no_events_to_get_back_what_a_checkpoint_lets_go() {
     let disk = SimDisk::new();
     let log = mostly_dead(&disk, 64 << 10);
