@@ -167,7 +167,7 @@ impl Jobs {
     /// A live job is known from here on.
     pub(super) async fn arrived(&self, id: JobId, live: Live) {
         let state = &self.hub.0.jobs;
-        let entry = Arc::new(Entry::new(id.clone(), live));
+        let entry = Arc::new(Entry::new(id.clone(), live, None));
         // Nobody else can have it yet.
         let mut live = entry.turn().await;
         state.live.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), Arc::clone(&entry));

@@ -139,10 +139,12 @@ struct Entry {
     ended: Notify,
     /// The handler of this process that runs it.
     handler: Mutex<Option<Running>>,
+    /// The attempt that it was found in at the start: whoever ran it here is gone. `None` if it was made since.
+    found: Option<u32>,
 }
 
 impl Entry {
-    fn new(id: JobId, live: Live) -> Self {
+    fn new(id: JobId, live: Live, found: Option<u32>) -> Self {
         let document = live.job.document();
         let lane = Lane {
             // Both were checked when the job was made.
@@ -155,6 +157,7 @@ impl Entry {
             live: Arc::new(tokio::sync::Mutex::new(live)),
             ended: Notify::new(),
             handler: Mutex::default(),
+            found,
         }
     }
 
@@ -183,7 +186,8 @@ impl State {
                 // Nobody could be heard of while the server was down.
                 restored.job.handle_interrupted(now_ms).unwrap_or(tidings_core::job::Change::Duplicate);
             }
-            live.insert(id.clone(), Arc::new(Entry::new(id, restored.into())));
+            let found = Some(restored.job.document().attempt);
+            live.insert(id.clone(), Arc::new(Entry::new(id, restored.into(), found)));
         }
         Self {
             live: Mutex::new(live),

@@ -55,13 +55,15 @@ impl Jobs {
 
     /// Makes the index know the jobs that were found at the start; handlers that ran some of them are gone. Returns those of
     /// which the log did not take that yet.
-    async fn interrupted(&self, found: Vec<Arc<Entry>>) -> Vec<Arc<Entry>> {
+    pub(super) async fn interrupted(&self, found: Vec<Arc<Entry>>) -> Vec<Arc<Entry>> {
         let (mut changes, mut left) = (JoinSet::new(), Vec::new());
         for entry in found {
             let mut live = entry.turn().await;
             let mut job = live.job.clone();
             let is_local = job.lease().is_none_or(|lease| lease.is_local);
-            let change = match entry.handler.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            // A run that has begun since is this process's, also where its handler does not stand there yet.
+            let has_handler = entry.handler.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+            let change = match !has_handler && entry.found == Some(job.document().attempt) {
                 true if is_local => job.handle_interrupted(clock::unix_ms()).unwrap_or(Change::Duplicate),
                 _ => Change::Duplicate,
             };

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_core::job::JobId;
+use tidings_core::job::{Completion, JobId};
 use tokio::sync::Semaphore;
 
 use super::refusing::Refusing;
 use super::until;
-use crate::jobs::{JobContext, Jobs, NewJob};
+use crate::jobs::{JobContext, Jobs, NewJob, Report};
 use crate::{Hub, Settings};
 
 fn start(log: &Arc<Refusing>) -> Hub {
@@ -95,4 +95,20 @@ async fn an_end_that_is_tried_again_does_not_keep_the_hub() {
     let kept = Arc::downgrade(&hub.0);
     drop((hub, jobs));
     until(|| kept.strong_count() == 0).await;
+}
+
+#[tokio::test]
+async fn a_run_that_begins_while_the_start_looks_for_dead_ones_goes_on() {
+    let hub = start(&Arc::new(Refusing::new()));
+    let jobs = hub.jobs();
+    let id = jobs.create(NewJob::new("t").unwrap()).await.unwrap();
+    // As a handler does it, which stands there a moment later.
+    let leased = jobs.begin_lease(&id, "handler".to_owned(), None, true).await.unwrap().unwrap();
+    let entry = jobs.hub.0.jobs.live(&id).unwrap();
+    assert!(jobs.interrupted(vec![entry]).await.is_empty());
+    jobs.end_run(&id, Report::Complete(Completion { lease: Some(leased.token), ..Completion::default() }))
+        .await;
+    let jobs = hub.jobs();
+    assert_eq!(standing(&jobs, &id).await, ("completed".to_owned(), 1));
+    hub.close().unwrap();
 }
