@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::index::Next;
 use super::lease::Leased;
 use super::report::lease_hash;
-use super::{Jobs, JobsError, Report, Reported};
+use super::{Jobs, JobsError, RETRY, Report, Reported};
 use crate::hub::{Hub, Inner};
 
 type Work = Pin<Box<dyn Future<Output = Result<Option<Box<RawValue>>, Fail>> + Send>>;
@@ -127,8 +127,6 @@ impl JobContext {
 
 /// What handlers are called in leases.
 const WORKER: &str = "in-process";
-/// How long the runner waits before it tries again what the log did not take.
-const RETRY: Duration = Duration::from_secs(1);
 
 impl Jobs {
     /// Registers the handler of a job type, which then runs the jobs of that type in every queue. Call it inside a tokio

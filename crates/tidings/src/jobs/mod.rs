@@ -51,6 +51,7 @@ mod facts;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use tidings_core::Seq;
 use tidings_core::job::{JobId, JobType, Mode, QueueName};
@@ -81,6 +82,10 @@ pub(crate) use workers::WorkerState;
 
 use crate::Hub;
 use crate::clock;
+
+/// How soon something is tried again that the log did not take.
+const RETRY: Duration = Duration::from_millis(RETRY_MS);
+const RETRY_MS: u64 = 1_000;
 
 /// The jobs of a hub.
 ///

@@ -13,7 +13,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::index::Mark;
 use super::lease::Picked;
 use super::record::{self, Events, Fixed, News, Restored};
-use super::{Entry, Jobs, JobsError, Snapshot};
+use super::{Entry, Jobs, JobsError, RETRY_MS, Snapshot};
 use crate::clock;
 use crate::log::{Group, Outcome, Refusal};
 use crate::writer::CommitError;
@@ -182,6 +182,3 @@ impl Jobs {
         outcomes.into_iter().next().ok_or_else(|| CommitError::OutcomeUnknown.into())
     }
 }
-
-/// How soon something is tried again that the log did not take.
-const RETRY_MS: u64 = 1_000;

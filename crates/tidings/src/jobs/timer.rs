@@ -10,7 +10,7 @@ use std::time::Duration;
 use tidings_core::job::Change;
 use tokio::task::JoinSet;
 
-use super::{Entry, Jobs};
+use super::{Entry, Jobs, RETRY};
 use crate::clock;
 use crate::hub::{Hub, Inner};
 
@@ -18,8 +18,6 @@ use crate::hub::{Hub, Inner};
 const DUE_MAX: usize = 256;
 /// How long the clockwork sleeps at most: the hub may be gone.
 const NAP: Duration = Duration::from_secs(1);
-/// How soon something is tried again that the log did not take.
-const RETRY: Duration = Duration::from_secs(1);
 
 impl Jobs {
     /// Starts the clockwork, once. Outside a runtime this does nothing; the first use inside one does it.

@@ -186,8 +186,7 @@ impl Readers {
             return None;
         }
         let grace = unknown.iter().enumerate().map(|(i, &upto)| upto.max(grace(i))).collect();
-        let reset = Reset { reason: Reason::Expired, channels: Vec::new(), first: None, id: errand.cursor };
-        Some(self.reset(errand, &reset, errand.cursor, grace))
+        Some(self.reset(errand, &expired(errand.cursor), errand.cursor, grace))
     }
 
     fn truncated(&self, errand: &Errand) -> Found {
@@ -203,15 +202,9 @@ impl Readers {
                 r.floor = Seq::ZERO;
             }
         }
-        match gone(errand.cursor, &retained) {
-            Some(reset) => self.reset(errand, &reset, errand.cursor, grace),
-            // The channel was forgotten between the two looks: nothing can be said about what it held.
-            None => {
-                let reset =
-                    Reset { reason: Reason::Expired, channels: Vec::new(), first: None, id: errand.cursor };
-                self.reset(errand, &reset, errand.cursor, grace)
-            }
-        }
+        // Without one, the channel was forgotten between the two looks.
+        let reset = gone(errand.cursor, &retained).unwrap_or_else(|| expired(errand.cursor));
+        self.reset(errand, &reset, errand.cursor, grace)
     }
 
     fn corrupt(&self, errand: &Errand, resume_after: Seq) -> Found {
@@ -225,6 +218,11 @@ impl Readers {
         crate::control::reset(&mut out, reset, &errand.subscription.channels, self.log.epochs());
         Found::Reset { control: out.into(), cursor, grace }
     }
+}
+
+/// What a client at `own` is told where nothing can be said any more about what a channel held.
+fn expired(own: Seq) -> Reset {
+    Reset { reason: Reason::Expired, channels: Vec::new(), first: None, id: own }
 }
 
 /// Up to where nothing is known of a channel, because a record of it may have been forgotten: nothing that can be read

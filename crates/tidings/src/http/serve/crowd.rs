@@ -51,6 +51,18 @@ struct Seat {
     task: AtomicWaker,
 }
 
+impl Seat {
+    /// Asks it to leave, once what it has begun is answered.
+    fn leave(&self) {
+        self.leaves.store(true, Ordering::Release);
+        self.task.wake();
+    }
+
+    fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Acquire) > 0
+    }
+}
+
 /// A connection that was let in. Dropping it makes room.
 #[derive(Debug)]
 pub(super) struct Guest {
@@ -89,10 +101,7 @@ impl Crowd {
 
     /// Asks all connections to leave, once what they have begun is answered.
     pub(super) fn dismiss(&self) {
-        for seat in self.lock().seats() {
-            seat.leaves.store(true, Ordering::Release);
-            seat.task.wake();
-        }
+        self.lock().seats().for_each(|seat| seat.leave());
     }
 
     /// Ends all connections.
@@ -105,7 +114,7 @@ impl Crowd {
 
     /// Whether any connection has a request.
     pub(super) fn is_busy(&self) -> bool {
-        self.lock().seats().any(|seat| seat.busy.load(Ordering::Acquire) > 0)
+        self.lock().seats().any(|seat| seat.is_busy())
     }
 
     /// Asks the connection that has been idle for longest to leave; says whether there was one.
@@ -129,11 +138,10 @@ impl Inner {
             let Some(seat) = seat.upgrade() else { continue };
             // Whoever is told to end at once is found here, whatever it was asked before.
             self.line.push_back(Arc::downgrade(&seat));
-            let stays = seat.busy.load(Ordering::Acquire) > 0 || seat.leaves.load(Ordering::Acquire);
+            let stays = seat.is_busy() || seat.leaves.load(Ordering::Acquire);
             // One that has asked something since gets another round.
             if !stays && !seat.asked.swap(false, Ordering::AcqRel) {
-                seat.leaves.store(true, Ordering::Release);
-                seat.task.wake();
+                seat.leave();
                 return true;
             }
             looks += 1;
@@ -172,7 +180,7 @@ impl Guest {
 
     /// Whether it has a request.
     pub(super) fn is_busy(&self) -> bool {
-        self.seat.busy.load(Ordering::Acquire) > 0
+        self.seat.is_busy()
     }
 
     /// How long it may stay idle from now on, of `limit` in all: nothing is taken of it while a request is answered.

@@ -14,15 +14,13 @@ use super::document::Document;
 use super::{Kept, Schedules};
 use crate::clock;
 use crate::hub::{Hub, Inner};
-use crate::jobs::{Jobs, JobsError};
+use crate::jobs::{Jobs, JobsError, RETRY_MS};
 use crate::publish::text_hash;
 
 /// Schedules that are looked after at once.
 const DUE_MAX: usize = 256;
 /// How long the clockwork sleeps at most: the hub may be gone, or the clock set.
 const NAP: Duration = Duration::from_secs(1);
-/// How soon something is tried again that the log did not take.
-const RETRY_MS: u64 = 1_000;
 
 /// Runs until the hub is gone.
 pub(in crate::jobs) async fn run(hub: Weak<Inner>, schedules: Arc<Schedules>) {
