@@ -17,7 +17,7 @@ use crate::publishers::{Answered, Publishers};
 /// Connections that are being made at once, so that no listen backlog overflows.
 const CONNECTING_MAX: usize = 256;
 /// Subscribers that are read between two looks at the publishers: about half a millisecond.
-const TURN_EVENTS: usize = 256;
+const TURN_EVENTS: usize = 64;
 /// The token of the publishers; subscribers have those below.
 const PUBLISHERS: Token = Token(usize::MAX - 1);
 /// How long a scenario waits for something that has to happen.

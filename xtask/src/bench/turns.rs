@@ -53,6 +53,23 @@ pub(super) fn take(floor: Side<'_>, server: Side<'_>, shape: Turns) -> Result<(V
     Ok((floors, owns))
 }
 
+/// The same, where each turn makes its connections and ends them again: nobody is beside it who only waits.
+pub(super) fn take_alone(floor: Side<'_>, server: Side<'_>, turns: usize) -> Result<(Vec<Value>, Vec<Value>)> {
+    let (mut floors, mut owns) = (Vec::new(), Vec::new());
+    for turn in 0..turns {
+        let prefix = format!("r{turn}");
+        let alone = |side: Side<'_>| side.peer.load(&[side.args, &["--prefix", &prefix]].concat());
+        if turn % 2 == 0 {
+            floors.push(alone(floor)?);
+            owns.push(alone(server)?);
+        } else {
+            owns.push(alone(server)?);
+            floors.push(alone(floor)?);
+        }
+    }
+    Ok((floors, owns))
+}
+
 /// A load process that keeps its connections and measures when it is told to.
 #[derive(Debug)]
 struct Load {

@@ -15,10 +15,10 @@ use super::inbox::Key;
 use super::pass::Pass;
 use super::until::Joining;
 
-/// Listeners of one channel that are one cohort: two turns of visits. Few in debug builds, so that tests meet several.
-pub(super) const LISTENERS: usize = if cfg!(debug_assertions) { 4 } else { 512 };
-/// With so many, an event that comes in the middle of a pass waits for a sixteenth of the way to everybody.
-const COHORTS_MAX: u8 = 16;
+/// Listeners of one channel that are one cohort: a turn of visits. Few in debug builds, so that tests meet several.
+pub(super) const LISTENERS: usize = if cfg!(debug_assertions) { 4 } else { 256 };
+/// With so many, an event that comes in the middle of a pass waits for a fortieth of the way to everybody.
+const COHORTS_MAX: u8 = 40;
 /// With at most so many channels, a cohort looks for theirs and not through all that was published.
 const FEW_CHANNELS: usize = 8;
 
@@ -175,8 +175,8 @@ mod tests {
         assert_eq!(fill(&mut cohorts, &["many"], 9), [LISTENERS, LISTENERS, 1]);
         assert_eq!(fill(&mut cohorts, &["one", "many"], 1), [LISTENERS, LISTENERS, 2]);
         assert!(cohorts.all().all(|at| cohorts.of(at).position == Seq(7)));
-        let all = fill(&mut cohorts, &["more"], 16 * 4 + 32);
-        assert_eq!(all, [6; 16]);
+        let all = fill(&mut cohorts, &["more"], 40 * 4 + 80);
+        assert_eq!(all, [6; 40]);
     }
 
     #[test]
