@@ -168,7 +168,7 @@
       } catch (error) {
         const { code, status = 0 } = error;
         if (NO_HISTORY.includes(status)) return null;
-        const again = code === "network" || code === "token_failed" || status === 429 || status === 408 || status >= 500;
+        const again = code === "network" || code === "token_failed" || context.errors.isPassing(status);
         if (!again || signal.aborted) throw error;
       }
       await pause(context.env, attempt, signal);
@@ -256,7 +256,7 @@
       for (const channel of channels) asked.searchParams.append("channel", channel);
       const headers = { accept: "text/event-stream, application/problem+json" };
       const answer = await api.fetch(asked, { method: "HEAD", headers, cache: "no-store", signal });
-      if (NO_ANSWER.includes(answer.status)) throw await errors2.problem(answer);
+      if (errors2.isPassing(answer.status)) throw await errors2.problem(answer);
       return answer.status === status;
     }
     async function among(refused) {
@@ -268,11 +268,9 @@
     }
     return isOfAChannel(final) ? among(url.searchParams.getAll("channel")) : [];
   }
-  var NO_ANSWER;
   var init_refused = __esm({
     "refused.ts"() {
       "use strict";
-      NO_ANSWER = [408, 429, 500, 502, 503, 504];
     }
   });
 
@@ -303,13 +301,13 @@
     }
     return false;
   }
-  async function cannot({ api, env }, link, lane, { code, status = 0 }) {
+  async function cannot({ api, env, errors: errors2 }, link, lane, { code, status = 0 }) {
     if (code === "connection_not_found") {
       if ((lane.misses += 1) > 1) return true;
       link.reconnect();
       return false;
     }
-    const later = status === 429 || status >= 500 && status !== 501 || code === "network" && api.ownOrigin(api.stream);
+    const later = errors2.isPassing(status) && status !== 501 || code === "network" && api.ownOrigin(api.stream);
     if (!later) return true;
     await sleep(env, 1e3 + env.random() * 1e3, link.signal);
     return false;
@@ -1109,15 +1107,18 @@
       Object.assign(this, details, { code });
     }
   };
+  function isPassing(status) {
+    return status >= 500 || [408, 425, 429].includes(status);
+  }
   async function problem(answer) {
     const { status, headers } = answer;
     let said;
     if (headers.get("content-type")?.startsWith("application/problem+json")) said = await answer.json().catch(() => null);
     else await answer.body?.cancel();
     const code = said?.code ?? (status === 401 ? "unauthorized" : status === 403 ? "forbidden" : "http");
-    return new TidingsError(code, said?.detail ?? said?.title ?? `the status ${status}`, { status });
+    return new TidingsError(code, said?.detail ?? said?.title ?? `status ${status}`, { status });
   }
-  var errors = { TidingsError, problem };
+  var errors = { TidingsError, problem, isPassing };
 
   // auth.ts
   function createAuth(option) {
@@ -1248,7 +1249,6 @@ ${value}`;
 
   // transport.ts
   var REASONS = { 401: "unauthorized", 403: "forbidden", 404: "not_found", 410: "not_found" };
-  var WORTH_ANOTHER_TRY = [408, 425, 429];
   function fetchTransport(api) {
     return async ({ url, headers, ticket: ticket2, signal }, sink) => {
       const accept = "text/event-stream, application/problem+json";
@@ -1282,7 +1282,7 @@ ${value}`;
       const message2 = `${type || "an answer"} is not a stream; a log-in page or a proxy?`;
       return { reason: { code: "content_type", status, message: message2 }, error: new TidingsError("http", message2, { status }) };
     }
-    const final = status >= 400 && status < 500 && !WORTH_ANOTHER_TRY.includes(status);
+    const final = status >= 400 && !isPassing(status);
     return {
       reason: { code: REASONS[status] ?? (final ? "bad_request" : code === "draining" ? "server_drain" : "http"), status, message },
       final: status === 401 ? "unauthorized" : final ? code : void 0,

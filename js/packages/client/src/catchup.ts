@@ -131,7 +131,7 @@ async function readPage(
     } catch (error) {
       const { code, status = 0 } = error as TidingsError;
       if (NO_HISTORY.includes(status)) return null;
-      const again = code === 'network' || code === 'token_failed' || status === 429 || status === 408 || status >= 500;
+      const again = code === 'network' || code === 'token_failed' || context.errors.isPassing(status);
       if (!again || signal.aborted) throw error;
     }
     await pause(context.env, attempt, signal);

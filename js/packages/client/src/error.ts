@@ -55,6 +55,11 @@ export class TidingsError extends Error {
   }
 }
 
+/** Whether another answer may come soon: to overload, to a server that stops or starts, and to what was too slow or too much. */
+export function isPassing(status: number): boolean {
+  return status >= 500 || [408, 425, 429].includes(status);
+}
+
 /** An answer that is not what was asked for, as an error with its code. */
 export async function problem(answer: Response): Promise<TidingsError> {
   const { status, headers } = answer;
@@ -63,16 +68,17 @@ export async function problem(answer: Response): Promise<TidingsError> {
   if (headers.get('content-type')?.startsWith('application/problem+json')) said = (await answer.json().catch(() => null)) as { code?: string } | null;
   else await answer.body?.cancel();
   const code = said?.code ?? (status === 401 ? 'unauthorized' : status === 403 ? 'forbidden' : 'http');
-  return new TidingsError(code, said?.detail ?? said?.title ?? `the status ${status}`, { status });
+  return new TidingsError(code, said?.detail ?? said?.title ?? `status ${status}`, { status });
 }
 
 /**
  * For code that is fetched later, which therefore imports nothing of the entry: bundlers would make a file of its own of what
  * both need, and every page would fetch that, too.
  */
-export const errors: Errors = { TidingsError, problem };
+export const errors: Errors = { TidingsError, problem, isPassing };
 
 export interface Errors {
   readonly TidingsError: typeof TidingsError;
   readonly problem: typeof problem;
+  readonly isPassing: typeof isPassing;
 }

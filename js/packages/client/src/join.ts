@@ -50,14 +50,14 @@ async function each(context: Context, link: Link, lane: Joining, channels: reado
   return false;
 }
 
-async function cannot({ api, env }: Context, link: Link, lane: Joining, { code, status = 0 }: TidingsError): Promise<boolean> {
+async function cannot({ api, env, errors }: Context, link: Link, lane: Joining, { code, status = 0 }: TidingsError): Promise<boolean> {
   if (code === 'connection_not_found') {
     if ((lane.misses += 1) > 1) return true;
     link.reconnect();
     return false;
   }
   // A preflight that is refused looks like a network that is down.
-  const later = status === 429 || (status >= 500 && status !== 501) || (code === 'network' && api.ownOrigin(api.stream));
+  const later = (errors.isPassing(status) && status !== 501) || (code === 'network' && api.ownOrigin(api.stream));
   // Who brought no credentials may name channels, but not change a stream. What else is wrong, the next stream is told.
   if (!later) return true;
   await sleep(env, 1_000 + env.random() * 1_000, link.signal);

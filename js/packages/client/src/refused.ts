@@ -6,9 +6,6 @@
 import type { Context } from './link.js';
 import type { Outcome } from './transport.js';
 
-/** Answers that say nothing about channels: the whole is tried again later. */
-const NO_ANSWER = [408, 429, 500, 502, 503, 504];
-
 /** Whether a refusal is about a channel, not about the caller. */
 export function isOfAChannel(code: string): boolean {
   return /^(forbidden$|channel)/.test(code);
@@ -24,7 +21,8 @@ export async function refusedOf({ api, errors }: Context, url: URL, { final = ''
     for (const channel of channels) asked.searchParams.append('channel', channel);
     const headers = { accept: 'text/event-stream, application/problem+json' };
     const answer = await api.fetch(asked, { method: 'HEAD', headers, cache: 'no-store', signal });
-    if (NO_ANSWER.includes(answer.status)) throw await errors.problem(answer);
+    // It says nothing about channels: the whole is tried again later.
+    if (errors.isPassing(answer.status)) throw await errors.problem(answer);
     return answer.status === status;
   }
 

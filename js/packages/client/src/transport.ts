@@ -4,7 +4,7 @@
 // Flow: a URL → `Sink` as it goes → how it ended.
 
 import type { Api } from './api.js';
-import { problem, TidingsError } from './error.js';
+import { isPassing, problem, TidingsError } from './error.js';
 import { createParser, type Block } from './parse.js';
 import type { CloseReason } from './status.js';
 
@@ -45,7 +45,6 @@ export interface Outcome {
 export type Transport = (attempt: Attempt, sink: Sink) => Promise<Outcome>;
 
 const REASONS: Record<number, CloseReason['code']> = { 401: 'unauthorized', 403: 'forbidden', 404: 'not_found', 410: 'not_found' };
-const WORTH_ANOTHER_TRY = [408, 425, 429];
 
 export function fetchTransport(api: Api): Transport {
   return async ({ url, headers, ticket, signal }, sink) => {
@@ -81,7 +80,7 @@ async function refusal(answer: Response, type: string): Promise<Outcome> {
     const message = `${type || 'an answer'} is not a stream; a log-in page or a proxy?`;
     return { reason: { code: 'content_type', status, message }, error: new TidingsError('http', message, { status }) };
   }
-  const final = status >= 400 && status < 500 && !WORTH_ANOTHER_TRY.includes(status);
+  const final = status >= 400 && !isPassing(status);
   return {
     reason: { code: REASONS[status] ?? (final ? 'bad_request' : code === 'draining' ? 'server_drain' : 'http'), status, message },
     final: status === 401 ? 'unauthorized' : final ? code : undefined,
