@@ -54,7 +54,11 @@ pub(super) fn take(floor: Side<'_>, server: Side<'_>, shape: Turns) -> Result<(V
 }
 
 /// The same, where each turn makes its connections and ends them again: nobody is beside it who only waits.
-pub(super) fn take_alone(floor: Side<'_>, server: Side<'_>, turns: usize) -> Result<(Vec<Value>, Vec<Value>)> {
+pub(super) fn take_alone(
+    floor: Side<'_>,
+    server: Side<'_>,
+    turns: usize,
+) -> Result<(Vec<Value>, Vec<Value>)> {
     let (mut floors, mut owns) = (Vec::new(), Vec::new());
     for turn in 0..turns {
         let prefix = format!("r{turn}");
