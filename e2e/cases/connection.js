@@ -55,6 +55,21 @@ export const CONNECTION = {
       });
     },
   },
+  'the page is left and comes back out of the back/forward cache, with its stream and without it': {
+    // The others load a page anew that had a stream open.
+    only: 'chromium',
+    native: true,
+    run: async (c) => {
+      for (const faults of [[], ['rst']]) {
+        await c.broken(async () => {
+          await c.place.page.goto('about:blank');
+          await c.publish(2);
+          for (const fault of faults) await c.proxy.cut(fault);
+          await c.place.page.goBack();
+        });
+      }
+    },
+  },
   'bytes stop coming on a connection that stays': {
     args: ['--keepalive-s', '1'],
     run: async (c) => {

@@ -12,8 +12,8 @@ import { ENGINES } from '../support/engines.js';
 import { beginTrial } from '../support/trial.js';
 
 /**
- * What `beginTrial` takes, what goes wrong, whether the browser's own `EventSource` survives it too (`native`), and whether it
- * takes a `page`.
+ * What `beginTrial` takes, what goes wrong, whether the browser's own `EventSource` survives it too (`native`), whether it
+ * takes a `page`, and the `only` engine that it is for, if not all.
  */
 const CASES = { ...CONNECTION, ...HISTORY, ...CHANNELS, ...JOBS, ...CREDENTIALS };
 
@@ -31,7 +31,7 @@ describe('The client', { concurrency: 3 }, () => {
     const native = options.transport === 'eventsource';
     describe(`in ${name}`, { concurrency: 6, timeout: 600_000 }, () => {
       for (const [title, one] of Object.entries(CASES)) {
-        if ((native && !one.native) || (engine === 'node' && one.page)) continue;
+        if ((native && !one.native) || (engine === 'node' && one.page) || (one.only ?? engine) !== engine) continue;
         test(title, async (t) => {
           const began = performance.now();
           matrix.get(title).set(name, 'FAILED');
