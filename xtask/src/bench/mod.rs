@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use self::peer::{Kind, Peer};
 use self::rows::{Ratio, Table, figure, list, median};
-use self::turns::{Side, Turns};
+use self::turns::Side;
 
 /// Where a result has its CPU seconds for a million deliveries, which are microseconds for one.
 const COST: &str = "/cpu/process_s_per_million";
