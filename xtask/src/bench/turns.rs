@@ -39,13 +39,9 @@ pub(super) fn take(floor: Side<'_>, server: Side<'_>, shape: Turns) -> Result<(V
         let prefix = format!("r{set}");
         let (mut bare, mut ours) = (Load::start(floor, &prefix)?, Load::start(server, &prefix)?);
         for turn in 0..shape.turns {
-            if turn % 2 == 0 {
-                floors.push(bare.turn()?);
-                owns.push(ours.turn()?);
-            } else {
-                owns.push(ours.turn()?);
-                floors.push(bare.turn()?);
-            }
+            let (bare, own) = pair(turn, || bare.turn(), || ours.turn())?;
+            floors.push(bare);
+            owns.push(own);
         }
         bare.end()?;
         ours.end()?;
@@ -59,19 +55,25 @@ pub(super) fn take_alone(
     server: Side<'_>,
     turns: usize,
 ) -> Result<(Vec<Value>, Vec<Value>)> {
-    let (mut floors, mut owns) = (Vec::new(), Vec::new());
-    for turn in 0..turns {
+    let one = |turn| {
         let prefix = format!("r{turn}");
         let alone = |side: Side<'_>| side.peer.load(&[side.args, &["--prefix", &prefix]].concat());
-        if turn % 2 == 0 {
-            floors.push(alone(floor)?);
-            owns.push(alone(server)?);
-        } else {
-            owns.push(alone(server)?);
-            floors.push(alone(floor)?);
-        }
+        pair(turn, || alone(floor), || alone(server))
+    };
+    (0..turns).map(one).collect()
+}
+
+/// One after the other, and the other one first in every second pair.
+fn pair(
+    turn: usize,
+    floor: impl FnOnce() -> Result<Value>,
+    server: impl FnOnce() -> Result<Value>,
+) -> Result<(Value, Value)> {
+    if turn.is_multiple_of(2) {
+        return Ok((floor()?, server()?));
     }
-    Ok((floors, owns))
+    let own = server()?;
+    Ok((floor()?, own))
 }
 
 /// A load process that keeps its connections and measures when it is told to.
